@@ -1,0 +1,71 @@
+# Every target sets up what it needs in .venv, so a fresh clone needs Python, git and make only.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test stress coverage lint docs build clean
+
+help: ## list what there is
+	@awk -F':.*## ' '/^[a-z]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+demo: $(VENV)/.demo ## run the demonstration application on http://localhost:6543
+	@cd demo && exec ../$(BIN)/pserve development.ini
+
+test: $(VENV)/.test ## run the tests (arguments: make test ARGS="-k name")
+	@$(BIN)/python -m pytest $(ARGS)
+
+stress: $(VENV)/.test ## run the life-cycle tests 20 times in a row
+	@for n in $$(seq 20); do $(BIN)/python -m pytest -q -m lifecycle || exit 1; done
+
+coverage: $(VENV)/.test ## run the tests and report the coverage, child processes included
+	@$(BIN)/python -m coverage erase
+	@$(BIN)/python -m coverage run -m pytest $(ARGS)
+	@$(BIN)/python -m coverage combine --quiet
+	@$(BIN)/python -m coverage report
+
+lint: $(VENV)/.lint ## check style, types and the import contract
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+
+docs: $(VENV)/.docs ## build the documentation into docs/_build
+	@$(BIN)/python -m sphinx -W --keep-going -q -b html docs docs/_build
+	@echo "Open docs/_build/index.html"
+
+build: $(VENV)/.build ## build the sdist and the wheel into dist
+	@$(BIN)/python -m build --quiet
+	@$(BIN)/twine check --strict dist/*
+
+clean: ## remove everything that was generated
+	@rm -rf $(VENV) .nox dist docs/_build demo/var .coverage* .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
+	@find . -name __pycache__ -prune -exec rm -rf {} +
+
+$(VENV)/.base: pyproject.toml
+	@$(PYTHON) -m venv $(VENV)
+	@$(PIP) install --upgrade 'pip>=25.1'
+	@$(PIP) install --editable .
+	@touch $@
+
+$(VENV)/.demo: $(VENV)/.base demo/pyproject.toml
+	@$(PIP) install --editable ./demo
+	@touch $@
+
+$(VENV)/.test: $(VENV)/.demo
+	@$(PIP) install --group test --group browser
+	@touch $@
+
+$(VENV)/.lint: $(VENV)/.base
+	@$(PIP) install --group lint
+	@touch $@
+
+$(VENV)/.docs: $(VENV)/.base
+	@$(PIP) install --group docs
+	@touch $@
+
+$(VENV)/.build: $(VENV)/.base
+	@$(PIP) install --group build
+	@touch $@

@@ -1,0 +1,25 @@
+"""Copies of the process that a handler made with :func:`os.fork`."""
+
+import logging
+import os
+import sys
+
+logger = logging.getLogger(__name__)
+
+
+def end_copy(pid: int, error: BaseException | None = None) -> None:
+    """End the calling process where it is a copy that was about to go on as if it were the service.
+
+    A copy that returned from the handler would read the messages and write the replies of its original.
+
+    :param pid: the original's process id; nothing happens there
+    :param error: what the copy's handler raised: :exc:`SystemExit` gives the exit code
+    """
+    if os.getpid() == pid:
+        return
+    code = error.code if isinstance(error, SystemExit) else 0 if error is None else 1
+    if error is not None and not isinstance(error, SystemExit):
+        logger.error('A process forked by a handler raised', exc_info=error)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code if isinstance(code, int) else int(code is not None))

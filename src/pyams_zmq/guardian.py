@@ -1,0 +1,153 @@
+"""The guardian of a process: a thread that notices what the loop may be too busy to notice.
+
+It sees signals while a method blocks the loop, sees the parent die, and ends the process when the time for a
+graceful end is over.
+"""
+
+import logging
+import multiprocessing
+import os
+import signal
+import socket as sockets
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from multiprocessing import connection
+from typing import Any
+
+from .exceptions import ExitCode
+from .listener import Listener
+
+logger = logging.getLogger(__name__)
+
+#: Signals that ask the process to end.
+SIGNALS = (signal.SIGTERM, signal.SIGINT)
+
+#: Seconds between two looks at the parent's id: a sibling may hold the pipe open that tells of its death.
+PARENT_CHECK = 1.0
+
+
+class Guardian:
+    """Watches over the process that calls :meth:`start`, from a thread of its own.
+
+    :param on_signal: called in the guardian's thread with the number of a signal that asks for the end, and
+        with SIGTERM when the parent has died
+    :param listeners: called for what the process listens on
+    """
+
+    def __init__(
+        self, on_signal: Callable[[int], None], listeners: Callable[[], Iterable[Listener]]
+    ) -> None:
+        self._on_signal = on_signal
+        self._listeners = listeners
+        self._deadline: float | None = None
+        self._closing = False
+        self._parent_pid: int | None = None
+        #: Whether the parent has died, and the ports are given back.
+        self.orphaned = False
+        self._wake_up, self._bell = sockets.socketpair()
+        self._thread = threading.Thread(target=self._watch, name='pyams_zmq-guardian', daemon=True)
+
+    def start(self) -> None:
+        """Take the signals over and watch.
+
+        Outside the main thread, where Python lets nobody handle signals, they stay as they are.
+        """
+        global _active  # noqa: PLW0603 (the hook of os.register_at_fork has no other way)
+        self._wake_up.setblocking(False)
+        self._bell.setblocking(False)
+        if threading.current_thread() is threading.main_thread():
+            # The interpreter writes a signal's number there at once, even while a method blocks.
+            signal.set_wakeup_fd(self._bell.fileno(), warn_on_full_buffer=False)
+            for number in SIGNALS:
+                signal.signal(number, self._ring)
+        if multiprocessing.parent_process() is not None:
+            self._parent_pid = os.getppid()
+        _active = self
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Watch no longer."""
+        global _active  # noqa: PLW0603
+        _active = None
+        if threading.current_thread() is threading.main_thread():
+            signal.set_wakeup_fd(-1)
+        self._closing = True
+        self._ring()
+        self._thread.join()
+        self._wake_up.close()
+        self._bell.close()
+
+    def expect_end(self, timeout: float) -> None:
+        """End the process by force if it has not ended after so many seconds."""
+        if self._deadline is None:
+            self._deadline = time.monotonic() + timeout
+            self._ring()
+
+    def _ring(self, number: int = 0, _frame: Any = None) -> None:
+        with suppress(BlockingIOError):
+            self._bell.send(bytes([number]))
+
+    def _watch(self) -> None:
+        parent = multiprocessing.parent_process()
+        watched: list[Any] = [self._wake_up]
+        if parent is not None:
+            watched.append(parent.sentinel)
+        while not self._closing:
+            ready = connection.wait(watched, self._patience())
+            if self._wake_up in ready:
+                for number in set(self._wake_up.recv(4096)) & {int(number) for number in SIGNALS}:
+                    self._on_signal(number)
+            if self._parent_pid is not None and (
+                os.getppid() != self._parent_pid or any(one is not self._wake_up for one in ready)
+            ):
+                self._parent_pid = None
+                del watched[1:]
+                self._become_orphan()
+            if self._deadline is not None and time.monotonic() >= self._deadline:
+                self._end_by_force()
+
+    def _patience(self) -> float | None:
+        """Seconds until there is something to look at that rings no bell."""
+        waits = [] if self._parent_pid is None else [PARENT_CHECK]
+        if self._deadline is not None:
+            waits.append(max(0.0, self._deadline - time.monotonic()))
+        return min(waits, default=None)
+
+    def _become_orphan(self) -> None:
+        logger.warning('The parent process has died; ending')
+        self.orphaned = True
+        for listener in self._listeners():
+            listener.give_back()
+        self._on_signal(signal.SIGTERM)
+
+    def _end_by_force(self) -> None:
+        logger.error('What was under way took longer than stop_timeout; it is cut off')
+        for child in multiprocessing.active_children():
+            child.terminate()
+        logging.shutdown()
+        sys.stderr.flush()
+        os._exit(ExitCode.STOP_TIMEOUT)
+
+    def in_forked_child(self) -> None:
+        """Undo, in a process forked from the guarded one, what is meant for the guarded one alone."""
+        signal.set_wakeup_fd(-1)
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        for listener in self._listeners():
+            listener.close_copy()
+
+
+_active: Guardian | None = None
+
+
+def _after_fork() -> None:
+    global _active  # noqa: PLW0603
+    guardian, _active = _active, None
+    if guardian is not None:
+        guardian.in_forked_child()
+
+
+os.register_at_fork(after_in_child=_after_fork)

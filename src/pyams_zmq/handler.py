@@ -1,0 +1,179 @@
+"""The message handler: finds the delegate's method that a message names, calls it, and replies."""
+
+import asyncio
+import inspect
+import logging
+import os
+from collections.abc import Awaitable, Callable
+from concurrent.futures import Future
+from contextvars import copy_context
+from typing import Any
+
+from zope.interface import implementer
+
+from .exceptions import ReplyError
+from .fork import end_copy
+from .interfaces import IZMQMessageHandler
+from .stream import Request, Stream
+from .wire import decode_message, encode, error_text
+
+logger = logging.getLogger(__name__)
+
+
+@implementer(IZMQMessageHandler)
+class ZMQMessageHandler:
+    """Calls the delegate's methods by the type of the message.
+
+    A message is a list of frames, one of which is JSON ``[type, data]``. The delegate's method of that name is
+    called with all the frames, ``data`` in place of the JSON one, and what it returns is the reply, by habit
+    ``[status, body]``. A plain method runs on the loop, or in a thread where the process has ``workers``; an
+    ``async def`` method is awaited on the loop. Types that begin with an underscore belong to the library:
+    ``_ping`` and ``_status``.
+
+    :param process: the :class:`pyams_zmq.process.ZMQProcess` that runs
+    :param stream: the stream that replies are sent through, made by the process
+    :param stop: callable without arguments that ends the process
+    :param handler: a delegate; by default an instance of the class attribute ``handler``
+    :param json_load: index of the frame that holds the JSON
+    """
+
+    #: The delegate's class.
+    handler: Any = None
+
+    def __init__(
+        self, process: Any, stream: Any, stop: Callable[[], Any], handler: Any = None, json_load: int = -1
+    ) -> None:
+        self.process = process
+        self.rep_stream: Stream = stream
+        self._stop = stop
+        self._json_load = json_load
+        self._pid = os.getpid()
+        self.rep_handler = self.handler() if handler is None else handler
+        self.rep_handler.process = process
+
+    def __call__(self, frames: list[Any]) -> Any:
+        """Handle a message; it gets exactly one reply, whatever it holds.
+
+        :param frames: the message's frames, without those that lead the reply back
+        """
+        request = self.rep_stream.current_request(frames, self._json_load)
+        try:
+            message_type, arguments = self._read(frames)
+            method = self._find(message_type)
+        except ReplyError as error:
+            request.reply([encode([error.status, error.body])])
+            return
+        if self._executor is None or message_type in self._commands or inspect.iscoroutinefunction(method):
+            self._finish(request, message_type, self._perform(message_type, method, arguments))
+        else:
+            request.detach()
+            future = self._executor.submit(
+                copy_context().run, self._perform, message_type, method, arguments
+            )
+            future.add_done_callback(lambda done: self._hand_over(request, message_type, done))
+
+    @property
+    def _executor(self) -> Any:
+        return getattr(self.process, 'executor', None)
+
+    def _read(self, frames: list[Any]) -> tuple[str, list[Any]]:
+        """Return the message's type and the arguments of its method."""
+        try:
+            frame = frames[self._json_load]
+        except IndexError:
+            raise ReplyError(400, f'The message has no frame {self._json_load} to hold the JSON') from None
+        message_type, data = decode_message(frame)
+        arguments = list(frames)
+        arguments[self._json_load] = data
+        return message_type, arguments
+
+    def _find(self, message_type: str) -> Callable[..., Any]:
+        """Return the method for a type.
+
+        :raises ReplyError: with status 404 where there is none
+        """
+        command = self._commands.get(message_type)
+        if command is not None:
+            return command.__get__(self)  # type: ignore[no-any-return]
+        method = None
+        if not message_type.startswith('_'):
+            try:
+                method = getattr(self.rep_handler, message_type, None)
+            except Exception as error:
+                logger.exception('The delegate could not give its attribute %r', message_type)
+                self.rep_stream.counters.failed += 1
+                raise ReplyError(500, error_text(error)) from None
+        if not callable(method):
+            raise ReplyError(404, f'No such message type: {message_type}')
+        return method
+
+    def _perform(
+        self, message_type: str, method: Callable[..., Any], arguments: list[Any]
+    ) -> bytes | Awaitable[Any]:
+        """Call a method; return its encoded reply, or what has to be awaited for it."""
+        try:
+            result = method(*arguments)
+            if inspect.isawaitable(result):
+                return result
+            return encode(result)
+        except BaseException as error:
+            end_copy(self._pid, error)
+            if isinstance(error, TypeError) and _does_not_fit(error, method, arguments):
+                return encode([400, f'Wrong number of frames for {message_type}: {len(arguments)}'])
+            return self._error_reply(message_type, error)
+        finally:
+            end_copy(self._pid)
+
+    def _error_reply(self, message_type: str, error: BaseException) -> bytes:
+        if isinstance(error, ReplyError):
+            try:
+                return encode([error.status, error.body])
+            except Exception as unfit:
+                error = unfit
+        logger.error('The method for %r raised', message_type, exc_info=error)
+        self.rep_stream.counters.failed += 1
+        return encode([500, error_text(error)])
+
+    def _hand_over(self, request: Request, message_type: str, done: 'Future[bytes | Awaitable[Any]]') -> None:
+        """Bring the outcome of a worker thread to the loop."""
+        self.rep_stream.io_loop.add_callback(self._finish, request, message_type, done.result())
+
+    def _finish(self, request: Request, message_type: str, outcome: bytes | Awaitable[Any]) -> None:
+        if isinstance(outcome, bytes):
+            request.reply([outcome])
+        else:
+            if not request.detached:
+                request.detach()
+            self.rep_stream.keep(asyncio.ensure_future(self._await(request, message_type, outcome)))
+
+    async def _await(self, request: Request, message_type: str, outcome: Awaitable[Any]) -> None:
+        try:
+            reply = encode(await outcome)
+        except BaseException as error:
+            end_copy(self._pid, error)
+            reply = self._error_reply(message_type, error)
+        end_copy(self._pid)
+        request.reply([reply])
+
+    # The library's own message types
+
+    def _ping(self, *_frames: Any) -> list[Any]:
+        return [200, 'pong']
+
+    def _status(self, *_frames: Any) -> list[Any]:
+        return [200, {**self.process.status(), **self.rep_stream.status()}]
+
+    _commands = {'_ping': _ping, '_status': _status}
+
+
+def _does_not_fit(error: TypeError, method: Callable[..., Any], arguments: list[Any]) -> bool:
+    """Whether it was the call itself that failed, and not the method."""
+    if error.__traceback__ is None or error.__traceback__.tb_next is not None:
+        return False
+    try:
+        inspect.signature(method).bind(*arguments)
+    except TypeError:
+        return True
+    except ValueError:
+        return False
+    return False

@@ -1,0 +1,122 @@
+"""Binding a socket, and giving its port back from outside the thread that owns the socket."""
+
+import errno
+import os
+import socket as sockets
+import stat
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, NamedTuple
+
+import zmq
+from zmq.utils.monitor import recv_monitor_message
+
+from .address import Address
+from .exceptions import AddressError
+
+_umask_lock = threading.Lock()
+
+
+class Listener(NamedTuple):
+    """What a bound socket listens on."""
+
+    #: As 0MQ writes it, the port that it chose included.
+    endpoint: str
+    #: None for transports that have no ports.
+    port: int | None
+    #: The descriptor that libzmq listens on, None where there is none (inproc).
+    fd: int | None
+    #: What tells that the descriptor still is the same: it is libzmq's, which may have closed it.
+    inode: tuple[int, int] | None
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the descriptor still listens."""
+        return self.fd is not None and _inode(self.fd) == self.inode
+
+    def give_back(self) -> None:
+        """Free the port while the thread that owns the socket is busy.
+
+        The descriptor is replaced by a harmless one, since libzmq aborts where it finds the number closed; for
+        the same reason the socket must not be closed any more afterwards: end the process instead.
+        """
+        if self.is_open:
+            with sockets.socket() as dummy:
+                dummy.bind(('127.0.0.1', 0))
+                dummy.listen(1)
+                dummy.setblocking(False)
+                os.dup2(dummy.fileno(), self.fd, inheritable=False)  # type: ignore[arg-type]
+
+    def close_copy(self) -> None:
+        """Close the descriptor in a forked child, so that it does not keep the port."""
+        if self.is_open:
+            os.close(self.fd)  # type: ignore[arg-type]
+
+
+def listen(socket: 'zmq.Socket[Any]', address: Address) -> Listener:
+    """Bind a socket.
+
+    :raises AddressError: where that cannot be done
+    """
+    monitor = socket.get_monitor_socket(zmq.EVENT_LISTENING)
+    try:
+        with _private_file(address):
+            socket.bind(address.url)
+        # libzmq emits the event before bind() returns.
+        event = recv_monitor_message(monitor, zmq.NOBLOCK) if monitor.poll(0) else None
+    except OSError as error:
+        raise _address_error(address, error) from None
+    except zmq.ZMQError as error:
+        raise _address_error(address, error) from None
+    finally:
+        socket.disable_monitor()
+        monitor.close()
+    endpoint = socket.get_string(zmq.LAST_ENDPOINT)
+    port = int(endpoint.rpartition(':')[2]) if address.transport == 'tcp' else None
+    fd = int(event['value']) if event else None
+    return Listener(endpoint, port, fd, None if fd is None else _inode(fd))
+
+
+def _address_error(address: Address, error: Exception) -> AddressError:
+    number = error.errno or errno.EINVAL  # type: ignore[attr-defined]
+    return AddressError(number, f'{address.url}: {os.strerror(number) if number < 1000 else error}')
+
+
+def _inode(fd: int) -> tuple[int, int] | None:
+    try:
+        status = os.fstat(fd)
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
+
+
+@contextmanager
+def _private_file(address: Address) -> Iterator[None]:
+    """Let an ipc socket's file be its owner's alone, from the moment it exists."""
+    if address.transport != 'ipc':
+        yield
+        return
+    _check_path(address.host)
+    with _umask_lock:
+        old = os.umask(0o177)
+        try:
+            yield
+        finally:
+            os.umask(old)
+
+
+def _check_path(path: str) -> None:
+    """Refuse a path that another process listens on, or that is no socket: libzmq would replace either.
+
+    :raises OSError: with the reason
+    """
+    try:
+        mode = os.stat(path).st_mode
+    except FileNotFoundError:
+        return
+    if not stat.S_ISSOCK(mode):
+        raise FileExistsError(errno.EEXIST, 'exists and is no socket')
+    with sockets.socket(sockets.AF_UNIX) as probe:
+        if probe.connect_ex(path) == 0:
+            raise OSError(errno.EADDRINUSE, 'in use')

@@ -1,0 +1,353 @@
+"""The process: puts a service together from its parts, runs it, and ends it."""
+
+import asyncio
+import logging
+import multiprocessing
+import os
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from importlib.metadata import version
+from multiprocessing.process import BaseProcess
+from typing import Any
+
+import zmq
+from pyramid.threadlocal import get_current_registry, manager
+from tornado.ioloop import IOLoop
+from zope.interface import implementer
+
+from .address import AnyAddress, parse_address
+from .exceptions import AddressError, ExitCode, ProcessStartError
+from .guardian import Guardian
+from .interfaces import IZMQProcess, ZMQProcessStartedEvent
+from .listener import Listener, listen
+from .readiness import Readiness
+from .security import ZAP_DOMAIN, Authenticator, parse_auth, parse_clients, protect
+from .stream import ReplyStream, Stream
+from .wire import error_text
+
+logger = logging.getLogger(__name__)
+
+# Milliseconds that the last replies have to leave when the process ends.
+_LINGER = 1000
+
+
+@implementer(IZMQProcess)
+class ZMQProcess(multiprocessing.Process):
+    """A process that answers messages which arrive on a 0MQ socket.
+
+    :param bind_addr: ``'host:port'``, ``(host, port)``, ``'host'`` alone for any free port,
+        ``'tcp://host:port'`` or ``'ipc:///path'``; the host is an address, an interface or ``*``
+    :param handler: class of the message handler, as :class:`pyams_zmq.handler.ZMQMessageHandler`
+    :param auth: ``'user:password'`` that clients have to present; None or empty: they need not
+    :param clients: text with the addresses, networks and names of the hosts that are let in, separated by
+        white space or commas; None or empty: all are
+    :param registry: the Pyramid registry that handlers find in the process; by default the current one
+    :param workers: number of threads for the delegate's plain methods, 0 to run them on the loop, one at a
+        time; None: the class attribute
+    :raises ValueError: where an address, ``auth`` or ``clients`` cannot be read
+    """
+
+    #: 0MQ type of the response socket. A :data:`zmq.REP` is run on a :data:`zmq.ROUTER`, see
+    #: :class:`pyams_zmq.stream.ReplyStream`.
+    socket_type: int = zmq.REP
+
+    #: The :class:`pyams_zmq.security.Authenticator` of the running process; None where nothing is enforced.
+    auth_thread: Authenticator | None = None
+
+    #: How the process is started: ``'fork'``, ``'spawn'`` or ``'forkserver'``.
+    start_method: str = 'fork' if 'fork' in multiprocessing.get_all_start_methods() else 'spawn'
+
+    #: Number of threads for the delegate's plain methods; 0 runs them on the loop, one at a time.
+    workers: int = 0
+
+    #: Seconds that what is under way may take when the process is asked to end.
+    stop_timeout: float = 30.0
+
+    #: Seconds after which a handler that returned without a reply has failed; None: never.
+    reply_timeout: float | None = 60.0
+
+    #: Messages that may be handled at once, in threads or by coroutines, before the next has to wait.
+    max_in_flight: int = 128
+
+    def __init__(
+        self,
+        bind_addr: AnyAddress,
+        handler: Any,
+        auth: str | None = None,
+        clients: str | None = None,
+        registry: Any = None,
+        *,
+        workers: int | None = None,
+    ) -> None:
+        super().__init__()
+        self.context: zmq.Context[Any] | None = None
+        self.loop: IOLoop | None = None
+        self.bind_addr = bind_addr
+        self.rep_stream: Any = None
+        self.handler = handler
+        self.passwords = parse_auth(auth)
+        self.clients = parse_clients(clients)
+        self.registry = registry
+        #: The :class:`~concurrent.futures.Executor` of the running process; None without ``workers``.
+        self.executor: ThreadPoolExecutor | None = None
+        if workers is not None:
+            self.workers = workers
+        if isinstance(self.workers, bool) or not isinstance(self.workers, int) or self.workers < 0:
+            raise ValueError(f'workers is a number of threads, 0 for none, not {self.workers!r}')
+        if parse_address(bind_addr).transport == 'ipc' and self.clients:
+            raise ValueError(
+                'clients names hosts, but only processes of this host can reach an ipc socket; leave clients'
+                ' empty: the mode of the file lets only its owner in'
+            )
+        self._readiness: Readiness | None = None
+        self._guardian: Guardian | None = None
+        self._streams: list[Stream] = []
+        self._owner: int | None = None
+        self._asked_to_end: int | None = None
+        self._draining = False
+        self._started_at = time.monotonic()
+
+    # In the parent
+
+    @property
+    def _start_method(self) -> str:  # type: ignore[override]
+        return self.start_method
+
+    @staticmethod
+    def _Popen(process: 'ZMQProcess') -> Any:  # noqa: N802 (multiprocessing's name)
+        context = multiprocessing.get_context(process.start_method)
+        return context.Process._Popen(process)  # type: ignore[attr-defined]
+
+    def start(self) -> None:
+        """Start the process, from the thread that calls; see :meth:`wait_ready` for how it went."""
+        previous, self._readiness = self._readiness, Readiness()
+        try:
+            super().start()
+        except BaseException:
+            self._readiness.started()
+            self._readiness = previous
+            raise
+        self._readiness.started()
+
+    def wait_ready(self, timeout: float = 10.0) -> str:
+        """Wait until the process answers messages.
+
+        :param timeout: seconds
+        :returns: its endpoint, such as ``'tcp://127.0.0.1:5555'``
+        :raises ProcessStartError: where it could not start, with the reason
+        :raises TimeoutError: where it is not ready after that time
+        """
+        if self._readiness is None or self._parent_pid != os.getpid():  # type: ignore[attr-defined]
+            raise ProcessStartError('the process was not started here: call start() first')
+        return self._readiness.wait(self, timeout)
+
+    def stop(self) -> None:
+        """End the process gracefully: the messages under way are answered first, those still waiting are not.
+
+        In the process itself, from any thread, and in the one that started it; does nothing anywhere else.
+        """
+        if self._owner == os.getpid():
+            self._on_loop(self._drain)
+        elif self._popen is not None and self._parent_pid == os.getpid():  # type: ignore[attr-defined]
+            self.terminate()
+
+    # In the child
+
+    def run(self) -> None:
+        """Set up, tell that the process has started, and answer messages until it is asked to end."""
+        self._owner = os.getpid()
+        self._started_at = time.monotonic()
+        self._guardian = Guardian(self._signalled, self._listeners)
+        self._guardian.start()
+        if self.registry is not None:
+            manager.push({'registry': self.registry, 'request': None})
+        try:
+            self._prepare()
+            if self.loop is not None:
+                self.loop.start()
+        finally:
+            self._tear_down()
+            if self.registry is not None:
+                manager.pop()
+            if self._parent_pid == self._owner:  # type: ignore[attr-defined]
+                # Run in the foreground: the process has other things to do afterwards.
+                self._guardian.stop()
+
+    def _prepare(self) -> None:
+        try:
+            self.setup()
+            self.init_stream()
+            get_current_registry().notify(ZMQProcessStartedEvent(self))
+        except AddressError as error:
+            self._give_up(ExitCode.ADDRESS, str(error.args[-1]))
+        except Exception as error:
+            self._give_up(ExitCode.SETUP, error_text(error), error)
+        endpoint = next((listener.endpoint for listener in self._listeners()), '')
+        logger.info('%s is ready at %s', self.name, endpoint)
+        if self._readiness is not None:
+            self._readiness.report(endpoint)
+        if self._asked_to_end is not None:
+            self._on_loop(self.exit, self._asked_to_end, None)
+
+    def _give_up(self, code: ExitCode, reason: str, error: Exception | None = None) -> None:
+        logger.error('%s could not start: %s', self.name, reason, exc_info=error)
+        if self._readiness is not None:
+            self._readiness.report(None, reason)
+        raise SystemExit(code)
+
+    def setup(self) -> None:
+        """Create the context, the authenticator, the loop and the response stream."""
+        self._owner = os.getpid()
+        self.context = zmq.Context()
+        if self.passwords or self.clients:
+            self.auth_thread = Authenticator(self.context)
+            if self.clients:
+                self.auth_thread.allow(*self.clients)
+            if self.passwords:
+                self.auth_thread.configure_plain(ZAP_DOMAIN, self.passwords)
+            self.auth_thread.start()
+        # Never the current loop: in a forked child it would be the parent's.
+        self.loop = IOLoop(make_current=True)
+        if self.workers:
+            self.executor = ThreadPoolExecutor(
+                self.workers, 'pyams_zmq-worker', initializer=manager.push, initargs=(manager.get(),)
+            )
+        self.rep_stream, _port = self.stream(self.socket_type, self.bind_addr, bind=True)
+
+    def init_stream(self) -> None:
+        """Connect the response stream to the message handler."""
+        self.rep_stream.on_recv(self.handler(self, self.rep_stream, self.stop))
+
+    def stream(
+        self,
+        sock_type: int,
+        addr: AnyAddress,
+        bind: bool,
+        callback: Any = None,
+        subscribe: bytes | str = b'',
+    ) -> tuple[Stream, int | None]:
+        """Create a socket of the running process, with its stream.
+
+        :param sock_type: any 0MQ type; a :data:`zmq.REP` is run on a :data:`zmq.ROUTER`
+        :param addr: as ``bind_addr``; to connect, a port is needed and the host may be a DNS name
+        :param bind: whether to bind or to connect
+        :param callback: called with the list of frames of each message
+        :param subscribe: what a SUB socket subscribes to
+        :returns: the stream, and the port or None for transports without ports
+        :raises AddressError: where the address cannot be bound
+        :raises ValueError: where it cannot be read
+        """
+        if self.context is None or self.loop is None:
+            raise RuntimeError('stream() works in the running process, once setup() has made its context')
+        address = parse_address(addr)
+        socket = self.context.socket(zmq.ROUTER if sock_type == zmq.REP else sock_type)
+        socket.ipv6 = address.ipv6
+        stream: Stream
+        if sock_type == zmq.REP:
+            stream = ReplyStream(socket, self.loop, self.max_in_flight, self.reply_timeout)
+        else:
+            stream = Stream(socket, self.loop, self.max_in_flight)
+        try:
+            port = self._bind(stream, address) if bind else self._connect(socket, address)
+            if sock_type == zmq.SUB:
+                socket.subscribe(subscribe)
+        except BaseException:
+            stream.close(0)
+            raise
+        if callback is not None:
+            stream.on_recv(callback)
+        self._streams = [one for one in self._streams if not one.closed()] + [stream]
+        return stream, port
+
+    def _listeners(self) -> list[Listener]:
+        return [stream.listener for stream in self._streams if stream.listener is not None]
+
+    def _bind(self, stream: Stream, address: Any) -> int | None:
+        if self.auth_thread is not None:
+            protect(stream.socket, plain=bool(self.passwords))
+        stream.listener = listen(stream.socket, address)
+        return stream.listener.port
+
+    def _connect(self, socket: Any, address: Any) -> int | None:
+        if address.transport == 'tcp' and address.port is None:
+            raise ValueError(f'{address.url!r} has no port to connect to')
+        socket.connect(address.url)
+        return address.port
+
+    def exit(self, num: int | None = None, frame: Any = None) -> None:
+        """End the process as a signal would.
+
+        :param num: number of the signal, if there was one
+        :param frame: not used
+        """
+        self.stop()
+
+    def status(self) -> dict[str, Any]:
+        """What ``_status`` tells of the process: its id, version, age in seconds and number of workers."""
+        return {
+            'pid': os.getpid(),
+            'version': version('pyams_zmq'),
+            'uptime': round(time.monotonic() - self._started_at, 3),
+            'workers': self.workers,
+        }
+
+    def _on_loop(self, callback: Any, *args: Any) -> None:
+        """Have something called on the loop, if it is there and has not ended yet."""
+        try:
+            if self.loop is not None:
+                self.loop.add_callback(callback, *args)
+        except RuntimeError:
+            logger.debug('The loop has ended already')
+
+    def _signalled(self, number: int) -> None:
+        """Called in the guardian's thread."""
+        self._guardian.expect_end(self.stop_timeout)
+        self._asked_to_end = number
+        self._on_loop(self.exit, number, None)
+
+    async def _drain(self) -> None:
+        if self._draining or self.loop is None:
+            return
+        self._draining = True
+        if self._guardian is not None:
+            self._guardian.expect_end(self.stop_timeout)
+        await asyncio.gather(*(stream.drain() for stream in self._streams))
+        self.loop.stop()
+
+    def _tear_down(self) -> None:
+        """Close what :meth:`setup` and :meth:`stream` made, and let the last replies leave."""
+        self._guardian.expect_end(self.stop_timeout)
+        if self.executor is not None:
+            self.executor.shutdown()
+        if self.auth_thread is not None:
+            self.auth_thread.stop()
+        if not self._guardian.orphaned:  # else the descriptors are not libzmq's any more
+            for stream in self._streams:
+                stream.close(_LINGER)
+            if self.context is not None:
+                # Bounded, since a socket that a handler left open would keep it waiting.
+                term = threading.Thread(target=self.context.term, daemon=True)
+                term.start()
+                term.join(2 * _LINGER / 1000)
+        if self.loop is not None:
+            self.loop.close()
+
+
+def process_exit_func(process: BaseProcess | None = None) -> None:
+    """End a process and wait for it: for :func:`atexit.register`.
+
+    It gets SIGTERM first, and SIGKILL where it has not ended in its ``stop_timeout`` and some seconds more. In
+    any process but the one that started it, nothing happens.
+
+    :param process: the process; None does nothing
+    """
+    popen = getattr(process, '_popen', None)
+    if process is None or popen is None or process._parent_pid != os.getpid():  # type: ignore[attr-defined]
+        return
+    process.terminate()
+    process.join(getattr(process, 'stop_timeout', ZMQProcess.stop_timeout) + 5)
+    if process.is_alive():
+        logger.error('%s did not end in time and was killed', process.name)
+        process.kill()
+        process.join(5)

@@ -1,0 +1,233 @@
+"""Who may speak: what ``auth`` and ``clients`` say, and the thread that enforces it."""
+
+import asyncio
+import hmac
+import ipaddress
+import logging
+import re
+import socket as sockets
+import threading
+from collections.abc import Iterable
+from typing import Any, Union
+
+import zmq
+import zmq.auth
+
+logger = logging.getLogger(__name__)
+
+#: The ZAP domain of every bound socket that has something to enforce.
+ZAP_DOMAIN = 'pyams_zmq'
+
+# https://rfc.zeromq.org/spec/27/: where the handler listens, and the version of its protocol.
+_ZAP_ENDPOINT = 'inproc://zeromq.zap.01'
+_ZAP_VERSION = b'1.0'
+_STOP = b'STOP'
+# RFC 24/ZMTP-PLAIN counts both lengths in one octet.
+_PLAIN_LIMIT = 255
+
+_HOST_NAME = re.compile(r'(?!-)[\w-]{1,63}(?<!-)(\.(?!-)[\w-]{1,63}(?<!-))*\.?')
+
+Network = Union[ipaddress.IPv4Network, ipaddress.IPv6Network]
+
+
+class Passwords(dict[str, str]):
+    """User names with their passwords, which a ``repr`` does not show."""
+
+    def __repr__(self) -> str:
+        return f'<passwords of {len(self)} users>'
+
+
+def parse_auth(auth: str | None) -> Passwords | None:
+    """Read ``'user:password'``; the password may hold further colons.
+
+    :returns: None where there is nothing to read
+    :raises ValueError: where it makes no sense; the text does not tell the password
+    """
+    if not auth:
+        return None
+    user, colon, password = auth.partition(':') if isinstance(auth, str) else ('', '', '')
+    if not (user and colon and password):
+        raise ValueError("auth is 'user:password', with a colon between the two and neither empty")
+    if max(len(user.encode()), len(password.encode())) > _PLAIN_LIMIT:
+        raise ValueError(f'auth takes user names and passwords of at most {_PLAIN_LIMIT} bytes')
+    return Passwords({user: password})
+
+
+def parse_clients(clients: Union[str, Iterable[str], None]) -> list[str] | None:
+    """Read the list of clients.
+
+    :param clients: IP addresses, networks such as ``10.0.0.0/8`` and host names, separated by white space or
+        commas
+    :returns: the names, checked but not resolved; None where everybody is let in
+    :raises ValueError: where one is neither an address nor a network nor a possible name
+    """
+    if not clients:
+        return None
+    text = clients if isinstance(clients, str) else ' '.join(clients)
+    names = [name for name in re.split(r'[\s,]+', text) if name]
+    for name in names:
+        if _network(name) is None and not _is_host_name(name):
+            raise ValueError(
+                f'{name!r} in clients is no IP address, no network (as 10.0.0.0/8) and no host name;'
+                ' leave clients empty to let everybody in'
+            )
+    return names or None
+
+
+def _network(name: str) -> Network | None:
+    try:
+        network = ipaddress.ip_network(name, strict=False)
+    except ValueError:
+        return None
+    mapped = getattr(network.network_address, 'ipv4_mapped', None)
+    if mapped is not None and network.prefixlen >= 96:
+        return ipaddress.ip_network(f'{mapped}/{network.prefixlen - 96}')
+    return network
+
+
+def _is_host_name(name: str) -> bool:
+    # A name whose last part is a number is an address with a mistake in it.
+    return bool(_HOST_NAME.fullmatch(name)) and not name.rstrip('.').rpartition('.')[2].isdigit()
+
+
+def resolve(name: str) -> list[Network]:
+    """Find the networks that one entry of ``clients`` stands for.
+
+    :raises OSError: where it is a host name that cannot be resolved
+    """
+    network = _network(name)
+    if network is not None:
+        return [network]
+    try:
+        found = sockets.getaddrinfo(name, None, type=sockets.SOCK_STREAM)
+    except OSError as error:
+        raise OSError(f'{name!r} in clients cannot be resolved: {error}') from error
+    return [ipaddress.ip_network(str(entry[4][0]).partition('%')[0]) for entry in found]
+
+
+def protect(socket: zmq.Socket[Any], plain: bool) -> None:
+    """Make a socket that is about to be bound ask the authenticator about each connection.
+
+    :param plain: whether clients have to present a user name and a password
+    """
+    # libzmq aborts on a PLAIN server which enforces a domain that it does not have, so this comes first.
+    socket.zap_domain = ZAP_DOMAIN.encode()
+    socket.setsockopt(zmq.ZAP_ENFORCE_DOMAIN, 1)
+    if plain:
+        socket.plain_server = True
+
+
+class Authenticator(zmq.auth.Authenticator):
+    """Answers libzmq's questions about connections, from a thread that blocks on its socket.
+
+    Beyond pyzmq's: ``allow`` and ``deny`` take networks and host names, the domain ``'*'`` covers every domain
+    that has no configuration of its own, an exception costs one connection and not the thread, and no
+    password reaches a log.
+    """
+
+    def __init__(self, context: 'zmq.Context[Any]') -> None:
+        super().__init__(context, log=logger)
+        self._networks: set[Network] = set()
+        self._thread: threading.Thread | None = None
+
+    def allow(self, *addresses: str) -> None:
+        """Let in these addresses, networks and host names, and no others.
+
+        :raises OSError: where a host name cannot be resolved
+        :raises ValueError: after ``deny``
+        """
+        networks = [network for name in addresses for network in resolve(name)]
+        super().allow(*addresses)
+        self._networks.update(networks)
+
+    def deny(self, *addresses: str) -> None:
+        """Keep out these addresses, networks and host names.
+
+        :raises OSError: where a host name cannot be resolved
+        :raises ValueError: after ``allow``
+        """
+        networks = [network for name in addresses for network in resolve(name)]
+        super().deny(*addresses)
+        self._networks.update(networks)
+
+    def start(self) -> None:
+        """Start answering."""
+        super().start()
+        self._thread = threading.Thread(target=self._serve, name='pyams_zmq-zap', daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Stop answering; new connections are refused from then on."""
+        if self.is_alive():
+            with self.context.socket(zmq.DEALER, socket_class=zmq.Socket) as socket:
+                socket.connect(_ZAP_ENDPOINT)
+                socket.send_multipart([b'', _STOP])
+                self._thread.join()  # type: ignore[union-attr]
+        self._thread = None
+
+    def is_alive(self) -> bool:
+        """Whether it answers."""
+        return self._thread is not None and self._thread.is_alive()
+
+    def _serve(self) -> None:
+        loop = asyncio.new_event_loop()
+        try:
+            while (question := self.zap_socket.recv_multipart()) != [_STOP]:
+                self.zap_socket.send_multipart(self._answer(question, loop))
+        except zmq.ContextTerminated:
+            logger.debug('The context ended before the authenticator was stopped')
+        finally:
+            loop.close()
+            self.zap_socket.close()
+
+    def _answer(self, question: list[bytes], loop: asyncio.AbstractEventLoop) -> list[bytes]:
+        request_id = question[1] if len(question) > 1 else b''
+        try:
+            user, reason = self._judge(question, loop)
+        except Exception:
+            logger.exception('A connection could not be checked; it was refused')
+            return [_ZAP_VERSION, request_id, b'500', b'Internal error', b'', b'']
+        if user is None:
+            logger.info('Connection refused: %s', reason)
+            return [_ZAP_VERSION, request_id, b'400', reason.encode(), b'', b'']
+        return [_ZAP_VERSION, request_id, b'200', b'OK', user.encode(), b'']
+
+    def _judge(self, question: list[bytes], loop: asyncio.AbstractEventLoop) -> tuple[str | None, str]:
+        """Return the user's name, or None and the reason of a refusal."""
+        _version, _id, domain_name, peer, _identity, mechanism, *credentials = question
+        domain = domain_name.decode(self.encoding, 'replace')
+        address = peer.decode(self.encoding, 'replace')
+        if not self._is_welcome(address):
+            return None, f'{address} is not among the clients'
+        if mechanism == b'NULL':
+            return 'anonymous', ''
+        if mechanism == b'PLAIN':
+            return self._check_plain(domain, *credentials), f'wrong user name or password from {address}'
+        if mechanism == b'CURVE':
+            return self._check_curve(domain, *credentials, loop=loop), f'unknown key from {address}'
+        return None, f'unsupported mechanism from {address}'
+
+    def _is_welcome(self, address: str) -> bool:
+        try:
+            ip = ipaddress.ip_address(address.partition('%')[0])
+        except ValueError:
+            # A peer on an ipc socket ('localhost:uid:gid:pid'): the file's mode has let it in.
+            return True
+        if isinstance(ip, ipaddress.IPv6Address) and ip.ipv4_mapped:
+            ip = ip.ipv4_mapped
+        listed = any(ip in network for network in self._networks)
+        return listed if self._allowed else not listed
+
+    def _check_plain(self, domain: str, user: bytes, password: bytes) -> str | None:
+        passwords = self.passwords.get(domain, self.passwords.get('*', {}))
+        name = user.decode(self.encoding, 'replace')
+        expected = passwords.get(name)
+        # Compared in any case: the time taken does not tell which names exist.
+        same = hmac.compare_digest(password, (expected or '').encode(self.encoding))
+        return name if same and expected is not None else None
+
+    def _check_curve(self, domain: str, key: bytes, loop: asyncio.AbstractEventLoop) -> str | None:
+        if domain not in (self.credentials_providers or self.certs):
+            domain = '*'
+        allowed, _ = loop.run_until_complete(self._authenticate_curve(domain, key))
+        return self.curve_user_id(key) if allowed else None

@@ -1,0 +1,94 @@
+"""The helpers of a caller: a connected socket, and the reply that comes back on it."""
+
+import os
+import threading
+from typing import Any
+
+import zmq
+
+from .address import AnyAddress, parse_address
+from .security import parse_auth
+from .wire import decode
+
+_MAX_SOCKETS = 16384
+
+_lock = threading.Lock()
+_contexts: dict[int, 'zmq.Context[Any]'] = {}
+
+
+class ClientSocket(zmq.Socket[bytes]):
+    """A socket that may be left to the garbage collector, as the callers of :func:`zmq_socket` do."""
+
+    def __del__(self) -> None:
+        self.close()
+
+
+def shared_context() -> 'zmq.Context[Any]':
+    """Return the 0MQ context of this process, which all its callers share.
+
+    The context of a process that was forked stays its parent's; the child gets its own.
+    """
+    pid = os.getpid()
+    context = _contexts.get(pid)
+    if context is None:
+        with _lock:
+            context = _contexts.get(pid)
+            if context is None:
+                context = zmq.Context()
+                # Before the first socket; 0MQ's own 1,023 are soon used up in a server with many threads.
+                context.set(zmq.MAX_SOCKETS, min(_MAX_SOCKETS, context.get(zmq.SOCKET_LIMIT)))
+                _contexts[pid] = context
+    return context
+
+
+def zmq_socket(
+    address: AnyAddress,
+    socket_type: int = zmq.REQ,
+    linger: int = 0,
+    protocol: str = 'tcp',
+    auth: str | None = None,
+) -> 'zmq.Socket[bytes]':
+    """Connect a socket to a process.
+
+    The socket may be closed or simply left to the garbage collector. All of them share one 0MQ context.
+
+    :param address: ``'host:port'``, ``(host, port)``, ``'tcp://host:port'`` or ``'ipc:///path'``
+    :param socket_type: 0MQ type of the socket
+    :param linger: milliseconds that unsent messages may take to leave after the socket is closed
+    :param protocol: transport of an address that names none
+    :param auth: ``'user:password'``; None or empty to present none
+    :raises ValueError: where the address or ``auth`` makes no sense
+    """
+    socket, url = prepare_socket(address, socket_type, linger, protocol, auth)
+    socket.connect(url)
+    return socket
+
+
+def prepare_socket(
+    address: AnyAddress, socket_type: int, linger: int, protocol: str, auth: str | None
+) -> tuple['zmq.Socket[bytes]', str]:
+    """Make a socket, and what it is to connect to; parameters and errors as for :func:`zmq_socket`."""
+    target = parse_address(address, protocol)
+    if target.transport == 'tcp' and target.port is None:
+        raise ValueError(f"{address!r} has no port: give 'host:port' or (host, port)")
+    users = parse_auth(auth)
+    socket = shared_context().socket(socket_type, socket_class=ClientSocket)
+    socket.linger = linger
+    socket.ipv6 = target.ipv6
+    for user, password in (users or {}).items():
+        socket.plain_username = user.encode()
+        socket.plain_password = password.encode()
+    return socket, target.url
+
+
+def zmq_response(socket: 'zmq.Socket[bytes]', flags: int = zmq.POLLIN, timeout: float = 10) -> Any:
+    """Wait for the reply.
+
+    :param socket: what :func:`zmq_socket` returned
+    :param flags: the events to wait for
+    :param timeout: seconds
+    :returns: the decoded reply, ``[503, "Connection timeout"]`` where none came
+    """
+    if socket.poll(timeout * 1000, flags):
+        return decode(socket.recv())
+    return [503, 'Connection timeout']

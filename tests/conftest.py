@@ -1,0 +1,105 @@
+"""What the tests share: processes that end with their test, and waiting for events."""
+
+import logging
+import multiprocessing
+import os
+import signal
+import time
+from contextlib import suppress
+
+import psutil
+import pytest
+from pyams_zmq.client import ZMQClient
+
+from services import EchoHandler, Process
+
+
+@pytest.fixture(autouse=True)
+def _no_process_left():
+    """Each test leaves nothing running."""
+    yield
+    left = [child for child in psutil.Process().children(recursive=True) if child.status() != 'zombie']
+    for child in left:
+        with suppress(psutil.NoSuchProcess):
+            child.kill()
+    for child in multiprocessing.active_children():
+        child.join(5)
+    # multiprocessing's own helpers live as long as the parent.
+    assert [c for c in left if 'multiprocessing' not in ''.join(_command(c))] == []
+
+
+def _command(process):
+    try:
+        return process.cmdline()
+    except psutil.Error:
+        return []
+
+
+@pytest.fixture
+def start():
+    """Start a process on a free port of 127.0.0.1; returns it, ready, with its ``endpoint``."""
+    running = []
+
+    def start(bind_addr='127.0.0.1', handler=EchoHandler, *args, cls=Process, wait=True, **kwargs):
+        process = cls(bind_addr, handler, *args, **kwargs)
+        process.start()
+        running.append(process)
+        process.endpoint = process.wait_ready() if wait else None
+        return process
+
+    yield start
+    for process in running:
+        if process.is_alive():
+            process.stop()
+    for process in running:
+        process.join(10)
+        if process.is_alive():
+            with suppress(ProcessLookupError):
+                os.kill(process.pid, signal.SIGCONT)
+            process.kill()
+            process.join(10)
+
+
+@pytest.fixture
+def call(start):
+    """Call the process given, with a client that is closed afterwards."""
+    clients = {}
+
+    def call(process, message_type, data=None, timeout=10, **kwargs):
+        key = process.endpoint, *kwargs.items()
+        if key not in clients:
+            clients[key] = ZMQClient(process.endpoint, **kwargs)
+        return clients[key].call(message_type, data, timeout=timeout)
+
+    yield call
+    for client in clients.values():
+        client.close()
+
+
+@pytest.fixture
+def wait_until():
+    """Wait until a condition holds; fails after a bound in seconds."""
+
+    def wait_until(condition, timeout=10.0):
+        deadline = time.monotonic() + timeout
+        while not (value := condition()):
+            assert time.monotonic() < deadline, 'the event did not come'
+            time.sleep(0.005)
+        return value
+
+    return wait_until
+
+
+@pytest.fixture
+def log_file(tmp_path):
+    """A file with everything that this process and the children that it forks log."""
+    path = tmp_path / 'log.txt'
+    handler = logging.FileHandler(path)
+    root = logging.getLogger()
+    level = root.level
+    root.addHandler(handler)
+    root.setLevel(logging.DEBUG)
+    yield path
+    root.removeHandler(handler)
+    root.setLevel(level)
+    handler.close()
