@@ -9,8 +9,8 @@ from contextlib import suppress
 
 import psutil
 import pytest
-from pyams_zmq.client import ZMQClient
 
+from pyams_zmq.client import ZMQClient
 from services import EchoHandler, Process
 
 

@@ -3,9 +3,9 @@
 import ipaddress
 import re
 from collections.abc import Sequence
-from typing import NamedTuple, Union
+from typing import NamedTuple, TypeAlias
 
-AnyAddress = Union[str, Sequence[Union[str, int, None]]]
+AnyAddress: TypeAlias = str | Sequence[str | int | None]
 
 _HOST = re.compile(r'[\w.*%-]+')
 

@@ -1,5 +1,6 @@
 """The caller's side in comfort: a client which keeps its connections, and tells why no reply came."""
 
+import math
 import os
 import threading
 import time
@@ -132,7 +133,7 @@ class _Connection:
         self._socket.send(payload)
         while True:
             remaining = deadline - time.monotonic()
-            ready = dict(self._poller.poll(max(0, remaining * 1000)))
+            ready = dict(self._poller.poll(max(0, math.ceil(remaining * 1000))))
             if self._socket in ready:
                 return Reply.received(self._socket.recv())
             if self._monitor in ready:
@@ -150,7 +151,9 @@ class _Connection:
             if kind == zmq.EVENT_HANDSHAKE_SUCCEEDED:
                 self._connected = True
             elif kind == zmq.EVENT_HANDSHAKE_FAILED_AUTH:
-                return Reply.undelivered(403, 'Refused: wrong user name, password or key, or not among the clients')
+                return Reply.undelivered(
+                    403, 'Refused: wrong user name, password or key, or not among the clients'
+                )
             elif kind == zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL:
                 return Reply.undelivered(401, 'The process wants other credentials, or none')
             elif kind == zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL:

@@ -35,13 +35,18 @@ class Guardian:
     :param on_signal: called in the guardian's thread with the number of a signal that asks for the end, and
         with SIGTERM when the parent has died
     :param listeners: called for what the process listens on
+    :param stop_timeout: seconds that a graceful end may take
     """
 
     def __init__(
-        self, on_signal: Callable[[int], None], listeners: Callable[[], Iterable[Listener]]
+        self,
+        on_signal: Callable[[int], None],
+        listeners: Callable[[], Iterable[Listener]],
+        stop_timeout: float,
     ) -> None:
         self._on_signal = on_signal
         self._listeners = listeners
+        self._stop_timeout = stop_timeout
         self._deadline: float | None = None
         self._closing = False
         self._parent_pid: int | None = None
@@ -80,10 +85,10 @@ class Guardian:
         self._wake_up.close()
         self._bell.close()
 
-    def expect_end(self, timeout: float) -> None:
-        """End the process by force if it has not ended after so many seconds."""
+    def expect_end(self) -> None:
+        """End the process by force if it has not ended in ``stop_timeout`` from now."""
         if self._deadline is None:
-            self._deadline = time.monotonic() + timeout
+            self._deadline = time.monotonic() + self._stop_timeout
             self._ring()
 
     def _ring(self, number: int = 0, _frame: Any = None) -> None:
@@ -98,8 +103,8 @@ class Guardian:
         while not self._closing:
             ready = connection.wait(watched, self._patience())
             if self._wake_up in ready:
-                for number in set(self._wake_up.recv(4096)) & {int(number) for number in SIGNALS}:
-                    self._on_signal(number)
+                for number in set(self._wake_up.recv(4096)).intersection(SIGNALS):
+                    self._ask_to_end(number)
             if self._parent_pid is not None and (
                 os.getppid() != self._parent_pid or any(one is not self._wake_up for one in ready)
             ):
@@ -121,7 +126,11 @@ class Guardian:
         self.orphaned = True
         for listener in self._listeners():
             listener.give_back()
-        self._on_signal(signal.SIGTERM)
+        self._ask_to_end(signal.SIGTERM)
+
+    def _ask_to_end(self, number: int) -> None:
+        self.expect_end()
+        self._on_signal(number)
 
     def _end_by_force(self) -> None:
         logger.error('What was under way took longer than stop_timeout; it is cut off')
@@ -144,7 +153,7 @@ _active: Guardian | None = None
 
 
 def _after_fork() -> None:
-    global _active  # noqa: PLW0603
+    global _active
     guardian, _active = _active, None
     if guardian is not None:
         guardian.in_forked_child()

@@ -7,7 +7,8 @@ import os
 from collections.abc import Awaitable, Callable
 from concurrent.futures import Future
 from contextvars import copy_context
-from typing import Any
+from functools import partial
+from typing import Any, ClassVar
 
 from zope.interface import implementer
 
@@ -24,11 +25,11 @@ logger = logging.getLogger(__name__)
 class ZMQMessageHandler:
     """Calls the delegate's methods by the type of the message.
 
-    A message is a list of frames, one of which is JSON ``[type, data]``. The delegate's method of that name is
-    called with all the frames, ``data`` in place of the JSON one, and what it returns is the reply, by habit
-    ``[status, body]``. A plain method runs on the loop, or in a thread where the process has ``workers``; an
-    ``async def`` method is awaited on the loop. Types that begin with an underscore belong to the library:
-    ``_ping`` and ``_status``.
+    A message is a list of frames, one of which is JSON ``[type, data]``. The delegate's method of that name
+    is called with all the frames, ``data`` in place of the JSON one, and what it returns is the reply, by
+    habit ``[status, body]``. A plain method runs on the loop, or in a thread where the process has
+    ``workers``; an ``async def`` method is awaited on the loop. Types that begin with an underscore belong
+    to the library: ``_ping`` and ``_status``.
 
     :param process: the :class:`pyams_zmq.process.ZMQProcess` that runs
     :param stream: the stream that replies are sent through, made by the process
@@ -67,9 +68,7 @@ class ZMQMessageHandler:
             self._finish(request, message_type, self._perform(message_type, method, arguments))
         else:
             request.detach()
-            future = self._executor.submit(
-                copy_context().run, self._perform, message_type, method, arguments
-            )
+            future = self._executor.submit(copy_context().run, self._perform, message_type, method, arguments)
             future.add_done_callback(lambda done: self._hand_over(request, message_type, done))
 
     @property
@@ -94,8 +93,8 @@ class ZMQMessageHandler:
         """
         command = self._commands.get(message_type)
         if command is not None:
-            return command.__get__(self)  # type: ignore[no-any-return]
-        method = None
+            return partial(command, self)
+        method: Any = None
         if not message_type.startswith('_'):
             try:
                 method = getattr(self.rep_handler, message_type, None)
@@ -105,7 +104,7 @@ class ZMQMessageHandler:
                 raise ReplyError(500, error_text(error)) from None
         if not callable(method):
             raise ReplyError(404, f'No such message type: {message_type}')
-        return method
+        return method  # type: ignore[no-any-return]
 
     def _perform(
         self, message_type: str, method: Callable[..., Any], arguments: list[Any]
@@ -163,7 +162,7 @@ class ZMQMessageHandler:
     def _status(self, *_frames: Any) -> list[Any]:
         return [200, {**self.process.status(), **self.rep_stream.status()}]
 
-    _commands = {'_ping': _ping, '_status': _status}
+    _commands: ClassVar[dict[str, Callable[..., list[Any]]]] = {'_ping': _ping, '_status': _status}
 
 
 def _does_not_fit(error: TypeError, method: Callable[..., Any], arguments: list[Any]) -> bool:

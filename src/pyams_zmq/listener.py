@@ -7,6 +7,7 @@ import stat
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import zmq
@@ -38,8 +39,8 @@ class Listener(NamedTuple):
     def give_back(self) -> None:
         """Free the port while the thread that owns the socket is busy.
 
-        The descriptor is replaced by a harmless one, since libzmq aborts where it finds the number closed; for
-        the same reason the socket must not be closed any more afterwards: end the process instead.
+        The descriptor is replaced by a harmless one, since libzmq aborts where it finds the number closed;
+        for the same reason the socket must not be closed any more afterwards: end the process instead.
         """
         if self.is_open:
             with sockets.socket() as dummy:
@@ -112,7 +113,7 @@ def _check_path(path: str) -> None:
     :raises OSError: with the reason
     """
     try:
-        mode = os.stat(path).st_mode
+        mode = Path(path).stat().st_mode
     except FileNotFoundError:
         return
     if not stat.S_ISSOCK(mode):

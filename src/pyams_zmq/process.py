@@ -16,7 +16,7 @@ from pyramid.threadlocal import get_current_registry, manager
 from tornado.ioloop import IOLoop
 from zope.interface import implementer
 
-from .address import AnyAddress, parse_address
+from .address import Address, AnyAddress, parse_address
 from .exceptions import AddressError, ExitCode, ProcessStartError
 from .guardian import Guardian
 from .interfaces import IZMQProcess, ZMQProcessStartedEvent
@@ -115,7 +115,7 @@ class ZMQProcess(multiprocessing.Process):
         return self.start_method
 
     @staticmethod
-    def _Popen(process: 'ZMQProcess') -> Any:  # noqa: N802 (multiprocessing's name)
+    def _Popen(process: Any) -> Any:
         context = multiprocessing.get_context(process.start_method)
         return context.Process._Popen(process)  # type: ignore[attr-defined]
 
@@ -158,8 +158,8 @@ class ZMQProcess(multiprocessing.Process):
         """Set up, tell that the process has started, and answer messages until it is asked to end."""
         self._owner = os.getpid()
         self._started_at = time.monotonic()
-        self._guardian = Guardian(self._signalled, self._listeners)
-        self._guardian.start()
+        guardian = self._guardian = Guardian(self._signalled, self._listeners, self.stop_timeout)
+        guardian.start()
         if self.registry is not None:
             manager.push({'registry': self.registry, 'request': None})
         try:
@@ -167,12 +167,12 @@ class ZMQProcess(multiprocessing.Process):
             if self.loop is not None:
                 self.loop.start()
         finally:
-            self._tear_down()
+            self._tear_down(guardian)
             if self.registry is not None:
                 manager.pop()
             if self._parent_pid == self._owner:  # type: ignore[attr-defined]
                 # Run in the foreground: the process has other things to do afterwards.
-                self._guardian.stop()
+                guardian.stop()
 
     def _prepare(self) -> None:
         try:
@@ -263,19 +263,19 @@ class ZMQProcess(multiprocessing.Process):
     def _listeners(self) -> list[Listener]:
         return [stream.listener for stream in self._streams if stream.listener is not None]
 
-    def _bind(self, stream: Stream, address: Any) -> int | None:
+    def _bind(self, stream: Stream, address: Address) -> int | None:
         if self.auth_thread is not None:
             protect(stream.socket, plain=bool(self.passwords))
         stream.listener = listen(stream.socket, address)
         return stream.listener.port
 
-    def _connect(self, socket: Any, address: Any) -> int | None:
+    def _connect(self, socket: Any, address: Address) -> int | None:
         if address.transport == 'tcp' and address.port is None:
             raise ValueError(f'{address.url!r} has no port to connect to')
         socket.connect(address.url)
         return address.port
 
-    def exit(self, num: int | None = None, frame: Any = None) -> None:
+    def exit(self, num: int | None = None, frame: Any = None) -> None:  # noqa: ARG002 (a signal handler's)
         """End the process as a signal would.
 
         :param num: number of the signal, if there was one
@@ -302,7 +302,6 @@ class ZMQProcess(multiprocessing.Process):
 
     def _signalled(self, number: int) -> None:
         """Called in the guardian's thread."""
-        self._guardian.expect_end(self.stop_timeout)
         self._asked_to_end = number
         self._on_loop(self.exit, number, None)
 
@@ -311,18 +310,18 @@ class ZMQProcess(multiprocessing.Process):
             return
         self._draining = True
         if self._guardian is not None:
-            self._guardian.expect_end(self.stop_timeout)
+            self._guardian.expect_end()
         await asyncio.gather(*(stream.drain() for stream in self._streams))
         self.loop.stop()
 
-    def _tear_down(self) -> None:
+    def _tear_down(self, guardian: Guardian) -> None:
         """Close what :meth:`setup` and :meth:`stream` made, and let the last replies leave."""
-        self._guardian.expect_end(self.stop_timeout)
+        guardian.expect_end()
         if self.executor is not None:
             self.executor.shutdown()
         if self.auth_thread is not None:
             self.auth_thread.stop()
-        if not self._guardian.orphaned:  # else the descriptors are not libzmq's any more
+        if not guardian.orphaned:  # else the descriptors are not libzmq's any more
             for stream in self._streams:
                 stream.close(_LINGER)
             if self.context is not None:
@@ -337,8 +336,8 @@ class ZMQProcess(multiprocessing.Process):
 def process_exit_func(process: BaseProcess | None = None) -> None:
     """End a process and wait for it: for :func:`atexit.register`.
 
-    It gets SIGTERM first, and SIGKILL where it has not ended in its ``stop_timeout`` and some seconds more. In
-    any process but the one that started it, nothing happens.
+    It gets SIGTERM first, and SIGKILL where it has not ended in its ``stop_timeout`` and some seconds more.
+    In any process but the one that started it, nothing happens.
 
     :param process: the process; None does nothing
     """

@@ -8,7 +8,7 @@ import re
 import socket as sockets
 import threading
 from collections.abc import Iterable
-from typing import Any, Union
+from typing import Any, TypeAlias
 
 import zmq
 import zmq.auth
@@ -27,7 +27,7 @@ _PLAIN_LIMIT = 255
 
 _HOST_NAME = re.compile(r'(?!-)[\w-]{1,63}(?<!-)(\.(?!-)[\w-]{1,63}(?<!-))*\.?')
 
-Network = Union[ipaddress.IPv4Network, ipaddress.IPv6Network]
+Network: TypeAlias = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 
 class Passwords(dict[str, str]):
@@ -53,7 +53,7 @@ def parse_auth(auth: str | None) -> Passwords | None:
     return Passwords({user: password})
 
 
-def parse_clients(clients: Union[str, Iterable[str], None]) -> list[str] | None:
+def parse_clients(clients: str | Iterable[str] | None) -> list[str] | None:
     """Read the list of clients.
 
     :param clients: IP addresses, networks such as ``10.0.0.0/8`` and host names, separated by white space or
@@ -120,9 +120,9 @@ def protect(socket: zmq.Socket[Any], plain: bool) -> None:
 class Authenticator(zmq.auth.Authenticator):
     """Answers libzmq's questions about connections, from a thread that blocks on its socket.
 
-    Beyond pyzmq's: ``allow`` and ``deny`` take networks and host names, the domain ``'*'`` covers every domain
-    that has no configuration of its own, an exception costs one connection and not the thread, and no
-    password reaches a log.
+    Beyond pyzmq's: ``allow`` and ``deny`` take networks and host names, the domain ``'*'`` covers every
+    domain that has no configuration of its own, an exception costs one connection and not the thread, and
+    no password reaches a log.
     """
 
     def __init__(self, context: 'zmq.Context[Any]') -> None:
@@ -204,7 +204,7 @@ class Authenticator(zmq.auth.Authenticator):
         if mechanism == b'PLAIN':
             return self._check_plain(domain, *credentials), f'wrong user name or password from {address}'
         if mechanism == b'CURVE':
-            return self._check_curve(domain, *credentials, loop=loop), f'unknown key from {address}'
+            return self._check_curve(loop, domain, *credentials), f'unknown key from {address}'
         return None, f'unsupported mechanism from {address}'
 
     def _is_welcome(self, address: str) -> bool:
@@ -226,7 +226,7 @@ class Authenticator(zmq.auth.Authenticator):
         same = hmac.compare_digest(password, (expected or '').encode(self.encoding))
         return name if same and expected is not None else None
 
-    def _check_curve(self, domain: str, key: bytes, loop: asyncio.AbstractEventLoop) -> str | None:
+    def _check_curve(self, loop: asyncio.AbstractEventLoop, domain: str, key: bytes) -> str | None:
         if domain not in (self.credentials_providers or self.certs):
             domain = '*'
         allowed, _ = loop.run_until_complete(self._authenticate_curve(domain, key))

@@ -89,6 +89,6 @@ def zmq_response(socket: 'zmq.Socket[bytes]', flags: int = zmq.POLLIN, timeout: 
     :param timeout: seconds
     :returns: the decoded reply, ``[503, "Connection timeout"]`` where none came
     """
-    if socket.poll(timeout * 1000, flags):
+    if socket.poll(int(timeout * 1000), flags):
         return decode(socket.recv())
     return [503, 'Connection timeout']

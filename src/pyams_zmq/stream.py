@@ -117,7 +117,7 @@ class Stream(ZMQStream):
 
     # Receiving
 
-    def on_recv(self, callback: Callable[[list[Any]], Any] | None, copy: bool = True) -> None:  # type: ignore[override]
+    def on_recv(self, callback: Callable[[list[Any]], Any] | None, copy: bool = True) -> None:
         """As :meth:`zmq.eventloop.zmqstream.ZMQStream.on_recv`."""
         self._callback = callback
         self._copy = copy
@@ -141,7 +141,7 @@ class Stream(ZMQStream):
         return self.in_flight >= self._max_in_flight
 
     def _watch(self) -> None:
-        """Read on, or stop reading; also looks for messages whose wake-up an action in between has used up."""
+        """Read on, or stop reading; also look for messages whose wake-up was used up by a reply."""
         if self.closed() or self._taking:
             return
         wanted = self._callback is not None and not self._held and not self._draining
@@ -150,14 +150,14 @@ class Stream(ZMQStream):
     def _update_handler(self, state: int) -> None:
         # 0MQ's descriptor tells of changes only, so what is pending has to be asked for after each action. At
         # most one such look is scheduled: each would schedule its successor, and they would pile up.
-        if self.socket is not None and not self._scheduled and state & self.socket.events:
+        if self.socket is not None and not self._scheduled and state & int(self.socket.events):
             self._scheduled = True
             self.io_loop.add_callback(self._look)
 
     def _look(self) -> None:
         self._scheduled = False
         if self.socket is not None:
-            self._handle_events(self.socket, 0)
+            self._handle_events(self.socket, 0)  # type: ignore[no-untyped-call]
 
     def _take(self, frames: list[Any]) -> None:
         self._taking = True
@@ -349,7 +349,7 @@ class ReplyStream(Stream):
                 self._timer = None
         super().finished(request)
 
-    def send_multipart(  # type: ignore[override]
+    def send_multipart(
         self,
         msg: Sequence[Any],
         flags: int = 0,
