@@ -117,7 +117,7 @@ class ZMQProcess(multiprocessing.Process):
     @staticmethod
     def _Popen(process: Any) -> Any:
         context = multiprocessing.get_context(process.start_method)
-        return context.Process._Popen(process)  # type: ignore[attr-defined]
+        return context.Process._Popen(process)
 
     def start(self) -> None:
         """Start the process, from the thread that calls; see :meth:`wait_ready` for how it went."""
