@@ -17,8 +17,13 @@ from services import EchoHandler, Process
 @pytest.fixture(autouse=True)
 def _no_process_left():
     """Each test leaves nothing running."""
+    before = set(psutil.Process().children(recursive=True))
     yield
-    left = [child for child in psutil.Process().children(recursive=True) if child.status() != 'zombie']
+    left = [
+        child
+        for child in psutil.Process().children(recursive=True)
+        if child not in before and child.status() != 'zombie'
+    ]
     for child in left:
         with suppress(psutil.NoSuchProcess):
             child.kill()

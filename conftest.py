@@ -1,0 +1,10 @@
+"""The examples in the documentation are tests."""
+
+from sybil import Sybil
+from sybil.parsers.markdown import PythonCodeBlockParser as MarkdownParser
+from sybil.parsers.rest import PythonCodeBlockParser
+
+pytest_collect_file = (
+    Sybil(parsers=[MarkdownParser()], pattern='*.md', excludes=['demo/*'])
+    + Sybil(parsers=[PythonCodeBlockParser()], pattern='*.rst')
+).pytest()
