@@ -49,6 +49,7 @@ class Guardian:
         self._stop_timeout = stop_timeout
         self._deadline: float | None = None
         self._closing = False
+        self._handlers: dict[signal.Signals, Any] = {}
         self._parent_pid: int | None = None
         #: Whether the parent has died, and the ports are given back.
         self.orphaned = False
@@ -66,19 +67,20 @@ class Guardian:
         if threading.current_thread() is threading.main_thread():
             # The interpreter writes a signal's number there at once, even while a method blocks.
             signal.set_wakeup_fd(self._bell.fileno(), warn_on_full_buffer=False)
-            for number in SIGNALS:
-                signal.signal(number, self._ring)
+            self._handlers = {number: signal.signal(number, self._ring) for number in SIGNALS}
         if multiprocessing.parent_process() is not None:
             self._parent_pid = os.getppid()
         _active = self
         self._thread.start()
 
     def stop(self) -> None:
-        """Watch no longer."""
+        """Watch no longer, and handle signals as before."""
         global _active  # noqa: PLW0603
         _active = None
         if threading.current_thread() is threading.main_thread():
             signal.set_wakeup_fd(-1)
+            for number, handler in self._handlers.items():
+                signal.signal(number, signal.SIG_DFL if handler is None else handler)
         self._closing = True
         self._ring()
         self._thread.join()

@@ -131,8 +131,8 @@ class Stream(ZMQStream):
         """
         request = _current.get()
         if request is None or request.stream is not self:
-            # The handler was called by something else than this stream.
-            request = self._open(frames)[0] or Request(self, [])
+            # The handler was called by something else than this stream: there is nobody to reply to.
+            request = Request(self, [])
         self._address(request, frames, index)
         return request
 
@@ -185,6 +185,7 @@ class Stream(ZMQStream):
         try:
             outcome = self._callback(body)  # type: ignore[misc]
             if inspect.isawaitable(outcome):
+                self.in_flight += 1
                 self.keep(asyncio.ensure_future(self._finish(request, outcome)))
         except BaseException as error:
             end_copy(self._pid, error)
@@ -196,7 +197,6 @@ class Stream(ZMQStream):
 
     async def _finish(self, request: Request, outcome: Awaitable[Any]) -> None:
         """Run what a callback that is a coroutine function returned."""
-        self.in_flight += 1
         try:
             await outcome
         except BaseException as error:
