@@ -60,7 +60,7 @@ class ZMQClient:
         :returns: the process's reply, or one with ``delivered`` False where none came: 503, nobody is there;
             504, no answer in time, or the connection was lost during the call, so it may or may not have been
             handled; 403, the process refuses this caller; 401, it wants other credentials, or none
-        :raises TypeError, ValueError: where JSON cannot hold the data
+        :raises TypeError, ValueError: where JSON cannot hold the data, or the reply is no JSON
         """
         payload = encode([message_type, data])
         seconds = self.timeout if timeout is None else timeout
@@ -129,9 +129,12 @@ class _Connection:
     def exchange(self, payload: bytes, seconds: float) -> Reply:
         """Send a message and wait for the reply, or for what tells that there will be none."""
         deadline = time.monotonic() + seconds
-        self._read_events()
-        self._socket.send(payload)
+        while (refusal := self._read_events()) is not None:
+            if refusal.status != 504:  # else it was lost while it was idle, and 0MQ connects again
+                return refusal
+        sent = False
         while True:
+            sent = sent or self._send(payload)
             remaining = deadline - time.monotonic()
             ready = dict(self._poller.poll(max(0, math.ceil(remaining * 1000))))
             if self._socket in ready:
@@ -142,6 +145,13 @@ class _Connection:
                     return refusal
             elif remaining <= 0:
                 return self._too_late(seconds)
+
+    def _send(self, payload: bytes) -> bool:
+        try:
+            self._socket.send(payload, zmq.NOBLOCK)
+        except zmq.Again:
+            return False  # 0MQ has given the connection up, and an event is about to tell why
+        return True
 
     def _read_events(self) -> Reply | None:
         """Take in what happened to the connection; return a reply where no other will come."""
