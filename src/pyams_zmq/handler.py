@@ -127,7 +127,7 @@ class ZMQMessageHandler:
         if isinstance(error, ReplyError):
             try:
                 return encode([error.status, error.body])
-            except Exception as unfit:
+            except BaseException as unfit:
                 error = unfit
         logger.error('The method for %r raised', message_type, exc_info=error)
         self.rep_stream.counters.failed += 1

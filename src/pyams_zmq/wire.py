@@ -55,7 +55,7 @@ def error_text(error: BaseException) -> str:
     """What a client is told of an exception: ``'ValueError: …'``."""
     try:
         text = str(error)
-    except Exception:
+    except BaseException:
         text = 'no description'
     return f'{type(error).__name__}: {text}'
 
