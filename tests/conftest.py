@@ -53,6 +53,7 @@ def start():
         return process
 
     yield start
+    running = [process for process in running if not process._closed]
     for process in running:
         if process.is_alive():
             process.stop()

@@ -1154,7 +1154,9 @@ def test_the_parent_dies_before_the_process_is_a_service(owner, gate, wait_until
 
 
 @pytest.mark.parametrize('name', ['Service', 'Spawned'])
-def test_an_orphan_leaves_the_path_to_its_successor(owner, start, call, send, gate, tmp_path, wait_until, name):
+def test_an_orphan_leaves_the_path_to_its_successor(
+    owner, start, call, send, gate, tmp_path, wait_until, name
+):
     script, process, endpoint = owner(name, f'ipc://{tmp_path}/s')
     send(endpoint, 'hold', str(gate))
     wait_until(lambda: gate.reached)

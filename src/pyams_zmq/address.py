@@ -8,6 +8,7 @@ from typing import NamedTuple, TypeAlias
 AnyAddress: TypeAlias = str | Sequence[str | int | None]
 
 _HOST = re.compile(r'[\w.*%-]+')
+_PORT = re.compile('[0-9]{1,5}')
 
 
 class Address(NamedTuple):
@@ -76,7 +77,8 @@ def _not_empty(name: str) -> str:
 
 def _host(host: object) -> str:
     if isinstance(host, str):
-        host = host.removeprefix('[').removesuffix(']')
+        if host.startswith('[') and host.endswith(']'):
+            host = host[1:-1]
         if ':' not in host and _HOST.fullmatch(host):
             return host
         try:
@@ -89,10 +91,6 @@ def _host(host: object) -> str:
 def _port(port: object) -> int | None:
     if port in (None, '', '*'):
         return None
-    try:
-        number = int(port) if isinstance(port, (str, int)) and not isinstance(port, bool) else -1
-    except ValueError:
-        number = -1
-    if not 0 <= number <= 65535:
+    if isinstance(port, bool) or not _PORT.fullmatch(str(port)) or int(port) > 65535:  # type: ignore[call-overload]
         raise ValueError(f'{port!r} is no port: give a number from 0 to 65535')
-    return number or None
+    return int(port) or None  # type: ignore[call-overload]

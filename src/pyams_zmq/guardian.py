@@ -9,7 +9,6 @@ import multiprocessing
 import os
 import signal
 import socket as sockets
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterable
@@ -18,7 +17,7 @@ from multiprocessing import connection
 from typing import Any
 
 from .exceptions import ExitCode
-from .listener import Listener
+from .listener import Listener, close_copies, make_dummy
 
 logger = logging.getLogger(__name__)
 
@@ -53,7 +52,11 @@ class Guardian:
         self._parent_pid: int | None = None
         #: Whether the parent has died, and the ports are given back.
         self.orphaned = False
+        #: What the process ends with if it has to be ended by force.
+        self.exit_code = ExitCode.STOP_TIMEOUT
         self._wake_up, self._bell = sockets.socketpair()
+        # Made in good time: when it is needed, there may be no descriptor left.
+        self._dummy = make_dummy()
         self._thread = threading.Thread(target=self._watch, name='pyams_zmq-guardian', daemon=True)
 
     def start(self) -> None:
@@ -68,8 +71,10 @@ class Guardian:
             # The interpreter writes a signal's number there at once, even while a method blocks.
             signal.set_wakeup_fd(self._bell.fileno(), warn_on_full_buffer=False)
             self._handlers = {number: signal.signal(number, self._ring) for number in SIGNALS}
-        if multiprocessing.parent_process() is not None:
-            self._parent_pid = os.getppid()
+        parent = multiprocessing.parent_process()
+        self._parent_pid = None if parent is None else parent.pid
+        # Not so where a fork server is in between.
+        self._is_child = os.getppid() == self._parent_pid
         _active = self
         self._thread.start()
 
@@ -86,6 +91,7 @@ class Guardian:
         self._thread.join()
         self._wake_up.close()
         self._bell.close()
+        self._dummy.close()
 
     def expect_end(self) -> None:
         """End the process by force if it has not ended in ``stop_timeout`` from now."""
@@ -107,9 +113,7 @@ class Guardian:
             if self._wake_up in ready:
                 for number in set(self._wake_up.recv(4096)).intersection(SIGNALS):
                     self._ask_to_end(number)
-            if self._parent_pid is not None and (
-                os.getppid() != self._parent_pid or any(one is not self._wake_up for one in ready)
-            ):
+            if self._parent_pid is not None and (set(ready) - {self._wake_up} or not self._parent_lives()):
                 self._parent_pid = None
                 del watched[1:]
                 self._become_orphan()
@@ -123,32 +127,54 @@ class Guardian:
             waits.append(max(0.0, self._deadline - time.monotonic()))
         return min(waits, default=None)
 
+    def _parent_lives(self) -> bool:
+        if self._is_child:
+            return os.getppid() == self._parent_pid
+        try:
+            os.kill(self._parent_pid or 0, 0)
+        except ProcessLookupError:
+            return False
+        except PermissionError:
+            pass
+        return True
+
     def _become_orphan(self) -> None:
-        logger.warning('The parent process has died; ending')
         self.orphaned = True
         for listener in self._listeners():
-            listener.give_back()
+            listener.give_back(self._dummy)
         self._ask_to_end(signal.SIGTERM)
+        _say(logging.WARNING, 'The parent process has died; ending')
 
     def _ask_to_end(self, number: int) -> None:
         self.expect_end()
         self._on_signal(number)
 
     def _end_by_force(self) -> None:
-        logger.error('What was under way took longer than stop_timeout; it is cut off')
         for child in multiprocessing.active_children():
             child.terminate()
-        logging.shutdown()
-        sys.stderr.flush()
-        os._exit(ExitCode.STOP_TIMEOUT)
+        _say(logging.ERROR, 'What was under way took longer than stop_timeout; it is cut off')
+        os._exit(self.exit_code)
 
     def in_forked_child(self) -> None:
         """Undo, in a process forked from the guarded one, what is meant for the guarded one alone."""
-        signal.set_wakeup_fd(-1)
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-        for listener in self._listeners():
-            listener.close_copy()
+        if self._handlers:
+            reset_signals()
+        close_copies(self._listeners())
+
+
+def reset_signals() -> None:
+    """Handle signals as a new interpreter does, whatever the process that was forked had in mind."""
+    signal.set_wakeup_fd(-1)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
+
+
+def _say(level: int, text: str) -> None:
+    """Log, unless nobody reads the log: what holds the loop up may be just that."""
+    thread = threading.Thread(target=logger.log, args=(level, text), daemon=True)
+    thread.start()
+    thread.join(PARENT_CHECK)
 
 
 _active: Guardian | None = None

@@ -5,8 +5,8 @@ import os
 import socket as sockets
 import stat
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -32,27 +32,48 @@ class Listener(NamedTuple):
     inode: tuple[int, int] | None
 
     @property
-    def is_open(self) -> bool:
-        """Whether the descriptor still listens."""
-        return self.fd is not None and _inode(self.fd) == self.inode
+    def name(self) -> object:
+        """What its connections have in common: the port, or the path."""
+        return self.endpoint.partition('://')[2] if self.port is None else self.port
 
-    def give_back(self) -> None:
+    def give_back(self, dummy: sockets.socket) -> None:
         """Free the port while the thread that owns the socket is busy.
 
         The descriptor is replaced by a harmless one, since libzmq aborts where it finds the number closed;
         for the same reason the socket must not be closed any more afterwards: end the process instead.
-        """
-        if self.is_open:
-            with sockets.socket() as dummy:
-                dummy.bind(('127.0.0.1', 0))
-                dummy.listen(1)
-                dummy.setblocking(False)
-                os.dup2(dummy.fileno(), self.fd, inheritable=False)  # type: ignore[arg-type]
 
-    def close_copy(self) -> None:
-        """Close the descriptor in a forked child, so that it does not keep the port."""
-        if self.is_open:
-            os.close(self.fd)  # type: ignore[arg-type]
+        :param dummy: what takes its place, see :func:`make_dummy`
+        """
+        if self.fd is not None and _inode(self.fd) == self.inode:
+            os.dup2(dummy.fileno(), self.fd, inheritable=False)
+
+
+def make_dummy() -> sockets.socket:
+    """Make a listening socket that nobody connects to."""
+    dummy = sockets.socket()
+    dummy.bind(('127.0.0.1', 0))
+    dummy.listen(1)
+    dummy.setblocking(False)
+    return dummy
+
+
+def close_copies(listeners: Iterable[Listener]) -> None:
+    """Close, in a forked child, its copies of the listening sockets and of the connections made to them.
+
+    Else it would keep the port, and clients would not notice when the original ends.
+    """
+    names = {listener.name for listener in listeners}
+    for fd in [int(path.name) for path in Path('/dev/fd').iterdir()] if names else ():
+        with suppress(OSError):
+            if stat.S_ISSOCK(os.fstat(fd).st_mode) and _name(fd) in names:
+                os.close(fd)
+
+
+def _name(fd: int) -> object:
+    """What a listening socket and the connections made to it have in common."""
+    with sockets.socket(fileno=os.dup(fd)) as copy:
+        name = copy.getsockname()
+    return name[1] if isinstance(name, tuple) else name
 
 
 def listen(socket: 'zmq.Socket[Any]', address: Address) -> Listener:

@@ -18,10 +18,10 @@ from zope.interface import implementer
 
 from .address import Address, AnyAddress, parse_address
 from .exceptions import AddressError, ExitCode, ProcessStartError
-from .guardian import Guardian
+from .guardian import Guardian, reset_signals
 from .interfaces import IZMQProcess, ZMQProcessStartedEvent
 from .listener import Listener, listen
-from .readiness import Readiness
+from .readiness import Readiness, join
 from .security import ZAP_DOMAIN, Authenticator, parse_auth, parse_clients, protect
 from .stream import ReplyStream, Stream
 from .wire import error_text
@@ -119,6 +119,11 @@ class ZMQProcess(multiprocessing.Process):
         context = multiprocessing.get_context(process.start_method)
         return context.Process._Popen(process)
 
+    def _bootstrap(self, parent_sentinel: Any = None) -> int:
+        # What the child does first. Until it takes them over, signals are not those of its parent's loop.
+        reset_signals()
+        return super()._bootstrap(parent_sentinel)  # type: ignore[misc, no-any-return]
+
     def start(self) -> None:
         """Start the process, from the thread that calls; see :meth:`wait_ready` for how it went."""
         previous, self._readiness = self._readiness, Readiness()
@@ -194,6 +199,8 @@ class ZMQProcess(multiprocessing.Process):
         logger.error('%s could not start: %s', self.name, reason, exc_info=error)
         if self._readiness is not None:
             self._readiness.report(None, reason)
+        if self._guardian is not None:
+            self._guardian.exit_code = code
         raise SystemExit(code)
 
     def setup(self) -> None:
@@ -321,7 +328,11 @@ class ZMQProcess(multiprocessing.Process):
             self.executor.shutdown()
         if self.auth_thread is not None:
             self.auth_thread.stop()
-        if not guardian.orphaned:  # else the descriptors are not libzmq's any more
+        if guardian.orphaned:
+            # The sockets cannot be closed any more. The last replies are with 0MQ's own threads, and there
+            # is no way to ask whether they have gone out.
+            time.sleep(_LINGER / 1000)
+        else:
             for stream in self._streams:
                 stream.close(_LINGER)
             if self.context is not None:
@@ -345,8 +356,8 @@ def process_exit_func(process: BaseProcess | None = None) -> None:
     if process is None or popen is None or process._parent_pid != os.getpid():  # type: ignore[attr-defined]
         return
     process.terminate()
-    process.join(getattr(process, 'stop_timeout', ZMQProcess.stop_timeout) + 5)
+    join(process, getattr(process, 'stop_timeout', ZMQProcess.stop_timeout) + 5)
     if process.is_alive():
         logger.error('%s did not end in time and was killed', process.name)
         process.kill()
-        process.join(5)
+        join(process, 5)

@@ -4,13 +4,15 @@ import json
 import multiprocessing
 import threading
 import time
+from contextlib import suppress
 from multiprocessing import connection
 from multiprocessing.process import BaseProcess
 
 from .exceptions import ProcessStartError
 
-#: Seconds between two looks at a process whose pipes another child of the same parent may hold open.
-_CHECK = 1.0
+#: Seconds between two looks at a process whose pipes another process may hold open.
+_CHECK = 0.5
+_TURN = 0.1
 #: Seconds that a process which reported a failure has to end.
 _LAST_WORDS = 5.0
 
@@ -53,35 +55,45 @@ class Readiness:
         :raises ProcessStartError: where the child has ended, or is about to
         :raises TimeoutError: where neither happened in time
         """
-        with self._lock:
-            if self._endpoint is None and self._error is None:
-                self._receive(process, time.monotonic() + timeout)
-            if self._error is not None:
-                raise self._error
-            if self._endpoint is None:
+        deadline = time.monotonic() + timeout
+        while self._endpoint is None and self._error is None:
+            # One thread at a time waits at the pipe, in short turns, since others may be more in a hurry.
+            if self._lock.acquire(timeout=max(0.0, min(_CHECK, deadline - time.monotonic()))):
+                try:
+                    self._receive(process, min(deadline, time.monotonic() + _CHECK))
+                finally:
+                    self._lock.release()
+            if self._endpoint is None and self._error is None and time.monotonic() >= deadline:
                 raise TimeoutError(f'{process.name} was not ready within {timeout} s')
-            return self._endpoint
+        if self._error is not None:
+            raise self._error
+        return self._endpoint  # type: ignore[return-value]
 
     def _receive(self, process: BaseProcess, deadline: float) -> None:
-        while True:
-            remaining = max(0.0, deadline - time.monotonic())
-            connection.wait([self._reader, process.sentinel], min(_CHECK, remaining))
-            ended = process.exitcode is not None
-            if self._reader.poll():
-                break
-            if ended:
-                self._fail(process, 'the process ended before it was ready; its log tells more')
-                return
-            if time.monotonic() >= deadline:
-                return
-        try:
-            self._endpoint, reason = json.loads(self._reader.recv_bytes())
-        except EOFError:
-            reason = 'the process ended before it was ready; its log tells more'
-        if self._endpoint is None:
-            self._fail(process, reason)
+        if self._endpoint is not None or self._error is not None:
+            return  # another thread was faster
+        connection.wait([self._reader, process.sentinel], max(0.0, deadline - time.monotonic()))
+        ended = process.exitcode is not None
+        endpoint, reason = None, 'the process ended before it was ready; its log tells more'
+        if self._reader.poll():
+            with suppress(EOFError):
+                endpoint, reason = json.loads(self._reader.recv_bytes())
+        elif not ended:
+            return
         self._reader.close()
+        if endpoint is None:
+            join(process, _LAST_WORDS)
+            self._error = ProcessStartError(reason, process.exitcode)
+        self._endpoint = endpoint
 
-    def _fail(self, process: BaseProcess, reason: str) -> None:
-        process.join(_LAST_WORDS)
-        self._error = ProcessStartError(reason, process.exitcode)
+
+def join(process: BaseProcess, timeout: float) -> None:
+    """Wait for the end of a process.
+
+    As its own ``join``, which however waits the whole time where a process forked by that one lives on.
+
+    :param timeout: seconds
+    """
+    deadline = time.monotonic() + timeout
+    while process.exitcode is None and (remaining := deadline - time.monotonic()) > 0:
+        process.join(min(_TURN, remaining))
