@@ -1,4 +1,4 @@
-"""The public interface, which code written for 2.0.0 relies on: names, parameters, defaults, bytes on the wire."""
+"""The public names, parameters, defaults and bytes on the wire: what code written for 2.0.0 relies on."""
 
 import inspect
 import json

@@ -859,7 +859,7 @@ def script(code, **kwargs):
 
 
 def test_a_signal_mask_of_the_starting_thread_does_not_hinder_the_end(start):
-    """Servers keep signals from their threads, and a child takes the mask over from the one that starts it."""
+    """Servers keep signals from their threads; a child takes over the mask of the one that starts it."""
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGINT})
     try:
         process = start()

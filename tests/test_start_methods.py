@@ -1,4 +1,4 @@
-"""fork, spawn and forkserver; from which thread, beside which loop; and what the child finds of its parent."""
+"""Start methods: fork wherever it exists, spawn and forkserver where the attributes pickle."""
 
 import asyncio
 import multiprocessing
@@ -18,7 +18,7 @@ from pyramid.registry import Registry
 from pyramid.threadlocal import get_current_registry, manager
 from tornado.ioloop import IOLoop
 
-from parents.actors import Actor, ActorHandler, Forkserved, Gate, Service, Spawned
+from parents.actors import Actor, Forkserved, Gate, Service, Spawned
 from pyams_zmq.client import ZMQClient
 from pyams_zmq.exceptions import ExitCode, ProcessStartError
 from pyams_zmq.handler import ZMQMessageHandler
