@@ -15,7 +15,7 @@ demo: $(VENV)/.demo ## run the demonstration application on http://localhost:654
 	@cd demo && exec ../$(BIN)/pserve development.ini
 
 test: $(VENV)/.test ## run the tests (arguments: make test ARGS="-k name")
-	@$(BIN)/python -m pytest $(ARGS)
+	@$(BIN)/python -m pytest --numprocesses 2 --dist loadfile $(ARGS)
 
 stress: $(VENV)/.test ## run the life-cycle tests 20 times in a row
 	@for n in $$(seq 20); do $(BIN)/python -m pytest -q -m lifecycle || exit 1; done

@@ -11,7 +11,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
-from parents import actors  # noqa: E402
+from parents import actors
 
 
 def main(name, address, *options):
