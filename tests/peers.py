@@ -1,0 +1,75 @@
+"""Clients that say what they like, and delegates made to order."""
+
+import json
+
+import zmq
+
+from pyams_zmq.handler import ZMQMessageHandler
+
+
+def message(message_type, data=None):
+    return json.dumps([message_type, data]).encode()
+
+
+def handler_of(delegate, handler=ZMQMessageHandler):
+    """Return a handler class for an instance of a delegate, made in the parent."""
+    return type('Handler', (handler,), {'handler': staticmethod(lambda: delegate)})
+
+
+class Peer:
+    """A client that may send several messages before it reads the replies, and frames as it pleases.
+
+    :param envelope: the frames put before each message, and expected before each reply
+    """
+
+    def __init__(self, endpoint, envelope=(b'',), socket_type=zmq.DEALER):
+        self.envelope = list(envelope)
+        # A context of its own: to end it is to know that all has left.
+        self.context = zmq.Context()
+        self.socket = self.context.socket(socket_type)
+        self.socket.linger = 5000
+        self.socket.connect(endpoint)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_error):
+        self.close()
+
+    def close(self):
+        self.socket.close()
+        self.context.term()
+
+    def send(self, *frames):
+        self.send_raw(*self.envelope, *frames)
+
+    def send_raw(self, *frames):
+        self.socket.send_multipart(frames)
+
+    def receive(self, timeout=10):
+        """Return the frames of the next reply, without the envelope."""
+        assert self.socket.poll(timeout * 1000), 'no reply'
+        frames = self.socket.recv_multipart()
+        depth = len(self.envelope)
+        assert frames[:depth] == self.envelope
+        return frames[depth:]
+
+    def reply(self):
+        """Return the next reply, decoded."""
+        (frame,) = self.receive()
+        return json.loads(frame)
+
+    def ask(self, message_type, data=None):
+        """Send a message; return its reply, which has to be the next that comes."""
+        self.send(message(message_type, data))
+        return self.reply()
+
+    def status(self):
+        code, body = self.ask('_status')
+        assert code == 200
+        return body
+
+    def assert_nothing_comes(self):
+        """Nothing is on its way: the very next thing that comes is the answer to what is sent now."""
+        assert self.ask('_ping') == [200, 'pong']
+        assert not self.socket.poll(0)
