@@ -150,9 +150,10 @@ class Guardian:
         self._on_signal(number)
 
     def _end_by_force(self) -> None:
+        _say(logging.ERROR, 'What was under way took longer than stop_timeout; it is cut off')
+        # At once one after the other: the main thread may be about to end, in good order, with its last child.
         for child in multiprocessing.active_children():
             child.terminate()
-        _say(logging.ERROR, 'What was under way took longer than stop_timeout; it is cut off')
         os._exit(self.exit_code)
 
     def in_forked_child(self) -> None:
