@@ -18,7 +18,7 @@ test: $(VENV)/.test ## run the tests (arguments: make test ARGS="-k name")
 	@$(BIN)/python -m pytest --numprocesses 2 --dist loadfile $(ARGS)
 
 stress: $(VENV)/.test ## run the life-cycle tests 20 times in a row
-	@for n in $$(seq 20); do $(BIN)/python -m pytest -q -m lifecycle || exit 1; done
+	@for n in $$(seq 20); do $(BIN)/python -m pytest -q -n 2 -m lifecycle || exit 1; done
 
 coverage: $(VENV)/.test ## run the tests and report the coverage, child processes included
 	@$(BIN)/python -m coverage erase
