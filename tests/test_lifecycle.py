@@ -1194,9 +1194,7 @@ class Telling(actors.Service):
 
 
 def foreground(code):
-    return subprocess.Popen(
-        [sys.executable, '-W', 'error', '-c', FOREGROUND + code], stdout=subprocess.PIPE, text=True
-    )
+    return subprocess.Popen([sys.executable, '-c', FOREGROUND + code], stdout=subprocess.PIPE, text=True)
 
 
 @BOTH_SIGNALS

@@ -1,4 +1,4 @@
-"""Whatever a message holds, and whatever its method does, there is one reply, and the next client is served."""
+"""Whatever a message holds and its method does, there is one reply, and the next client is served."""
 
 import asyncio
 import json
@@ -10,11 +10,11 @@ import pytest
 import zmq
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from peers import Peer, handler_of, message
-from services import Process
 
+from peers import Peer, handler_of, message
 from pyams_zmq.exceptions import ReplyError
 from pyams_zmq.socket import zmq_response, zmq_socket
+from services import Process
 
 
 class NoText(Exception):

@@ -188,4 +188,5 @@ class _Connection:
             self._socket.close()
 
     def __del__(self) -> None:
-        self.close()
+        if hasattr(self, '_monitor'):  # else it could not be made
+            self.close()

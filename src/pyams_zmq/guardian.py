@@ -151,7 +151,7 @@ class Guardian:
 
     def _end_by_force(self) -> None:
         _say(logging.ERROR, 'What was under way took longer than stop_timeout; it is cut off')
-        # At once one after the other: the main thread may be about to end, in good order, with its last child.
+        # At once one after the other: the main thread may be about to end, in order, with its last child.
         for child in multiprocessing.active_children():
             child.terminate()
         os._exit(self.exit_code)

@@ -14,6 +14,7 @@ from typing import Any
 import zmq
 from pyramid.threadlocal import get_current_registry, manager
 from tornado.ioloop import IOLoop
+from tornado.platform.asyncio import AsyncIOLoop
 from zope.interface import implementer
 
 from .address import Address, AnyAddress, parse_address
@@ -215,7 +216,8 @@ class ZMQProcess(multiprocessing.Process):
                 self.auth_thread.configure_plain(ZAP_DOMAIN, self.passwords)
             self.auth_thread.start()
         # Never the current loop: in a forked child it would be the parent's.
-        self.loop = IOLoop(make_current=True)
+        loop = self.loop = AsyncIOLoop(make_current=False)
+        asyncio.set_event_loop(loop.asyncio_loop)
         if self.workers:
             self.executor = ThreadPoolExecutor(
                 self.workers, 'pyams_zmq-worker', initializer=manager.push, initargs=(manager.get(),)
