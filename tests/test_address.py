@@ -1,7 +1,7 @@
 """The forms in which an address may be given."""
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pyams_zmq.address import Address, parse_address
@@ -171,6 +171,7 @@ ANYTHING = (
 )
 
 
+@settings(deadline=None)
 @given(ANYTHING, st.sampled_from(['tcp', 'ipc', 'inproc']))
 def test_nothing_raises_anything_but_value_error(anything, transport):
     try:
@@ -185,6 +186,7 @@ def test_nothing_raises_anything_but_value_error(anything, transport):
             assert parse_address(address.url) == address
 
 
+@settings(deadline=None)
 @given(st.from_regex(r'[a-z][a-z0-9]{0,20}(\.[a-z0-9]{1,10}){0,3}', fullmatch=True), st.integers(1, 65535))
 def test_all_forms_mean_the_same(host, port):
     expected = Address('tcp', host, port)
@@ -193,6 +195,7 @@ def test_all_forms_mean_the_same(host, port):
     assert expected.url == f'tcp://{host}:{port}'
 
 
+@settings(deadline=None)
 @given(st.ip_addresses(v=6), st.integers(1, 65535))
 def test_ipv6_addresses(address, port):
     forms = [f'[{address}]:{port}', (str(address), port), f'tcp://[{address}]:{port}', (f'[{address}]', port)]

@@ -45,14 +45,14 @@ class Listener(NamedTuple):
         :param dummy: what takes its place, see :func:`make_dummy`
         """
         if self.fd is not None and _inode(self.fd) == self.inode:
+            dummy.listen(1)
             os.dup2(dummy.fileno(), self.fd, inheritable=False)
 
 
 def make_dummy() -> sockets.socket:
-    """Make a listening socket that nobody connects to."""
+    """Make a socket that can take the place of a listening one."""
     dummy = sockets.socket()
     dummy.bind(('127.0.0.1', 0))
-    dummy.listen(1)
     dummy.setblocking(False)
     return dummy
 

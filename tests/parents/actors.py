@@ -200,7 +200,7 @@ class ActorHandler(ZMQMessageHandler):
 class Service(ZMQProcess):
     """A process for the scripts, which ends soon when it is asked to."""
 
-    stop_timeout = 1.5
+    stop_timeout = 1.0
 
 
 class ServiceWithWorkers(Service):
@@ -217,6 +217,8 @@ class LateService(Service):
 
 class SlowSetup(Service):
     """Takes its time in set-up, before and after it is bound."""
+
+    stop_timeout = 30.0
 
     def setup(self):
         Gate(os.environ['GATE']).wait()
