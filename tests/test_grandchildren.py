@@ -152,6 +152,40 @@ def test_stop_and_exit_in_a_grandchild_do_nothing(start, call):
     assert call(process, 'echo', 1) == (200, 1)
 
 
+@pytest.mark.parametrize(
+    'cls',
+    [
+        Process,
+        pytest.param(
+            WithWorkers,
+            marks=pytest.mark.xfail(
+                strict=True,
+                reason='concurrent.futures joins the threads of its pools, of which the grandchild is one',
+            ),
+        ),
+    ],
+    ids=['loop', 'worker'],
+)
+def test_a_grandchild_that_has_done_its_work_ends_well(start, call, tmp_path, cls):
+    """Its exit code tells so, and what it printed has been written."""
+    printed = tmp_path / 'printed'
+
+    class Delegate(Actor):
+        def work(self, data):
+            def work():
+                sys.stdout = printed.open('w')
+                print('all done')
+
+            child = multiprocessing.get_context('fork').Process(target=work)
+            child.start()
+            child.join()
+            return [200, child.exitcode]
+
+    process = start(handler=type('Handler', (ZMQMessageHandler,), {'handler': Delegate}), cls=cls)
+    assert call(process, 'work') == (200, 0)
+    assert printed.read_text() == 'all done\n'
+
+
 # Ports
 
 
