@@ -728,7 +728,9 @@ def test_the_end_does_not_need_another_thread(start, send, gate, wait_until):
     wait_until(lambda: gate.reached)
     process.stop()
     process.join(3)
-    assert process.exitcode == ExitCode.STOP_TIMEOUT
+    exitcode = process.exitcode
+    process.kill()
+    assert exitcode == ExitCode.STOP_TIMEOUT
 
 
 def test_a_method_that_takes_no_notice_is_cut_off(start, send, gate, wait_until):
