@@ -137,13 +137,13 @@ class _Connection:
             sent = sent or self._send(payload)
             remaining = deadline - time.monotonic()
             ready = dict(self._poller.poll(max(0, math.ceil(remaining * 1000))))
-            if self._socket in ready:
+            refusal = self._read_events() if self._monitor in ready else None
+            # Asked for after the events: a reply may have come just before the connection was lost.
+            if self._socket.poll(0):
                 return Reply.received(self._socket.recv())
-            if self._monitor in ready:
-                refusal = self._read_events()
-                if refusal is not None:
-                    return refusal
-            elif remaining <= 0:
+            if refusal is not None:
+                return refusal
+            if not ready and remaining <= 0:
                 return self._too_late(seconds)
 
     def _send(self, payload: bytes) -> bool:
