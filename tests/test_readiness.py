@@ -186,9 +186,12 @@ def test_what_is_listened_on():
         listener = listen(socket, parse_address('127.0.0.1'))
         assert listener.endpoint == f'tcp://127.0.0.1:{listener.port}'
         assert listener.name == listener.port
+        with (
+            context.socket(zmq.ROUTER) as other,
+            pytest.raises(AddressError, match=f'{listener.endpoint}: Address already in use'),
+        ):
+            listen(other, parse_address(listener.endpoint))
         with context.socket(zmq.ROUTER) as other:
-            with pytest.raises(AddressError, match=f'{listener.endpoint}: Address already in use'):
-                listen(other, parse_address(listener.endpoint))
             assert listen(other, parse_address('inproc://x')) == ('inproc://x', None, None, None)
 
 
