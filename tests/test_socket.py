@@ -12,6 +12,7 @@ import threading
 import time
 import warnings
 from concurrent.futures import ThreadPoolExecutor
+from multiprocessing import resource_tracker
 from tempfile import TemporaryDirectory
 
 import psutil
@@ -25,6 +26,14 @@ from pyams_zmq.socket import zmq_response, zmq_socket
 from services import Echo
 
 TIMEOUT = [503, 'Connection timeout']
+
+
+@pytest.fixture(autouse=True, scope='module')
+def _resource_tracker():
+    """multiprocessing's helper for spawn, started here so that it outlives the test that needs it first."""
+    with warnings.catch_warnings():
+        warnings.simplefilter('ignore')  # another module's tests may have ended it
+        resource_tracker.ensure_running()
 
 
 @pytest.fixture
