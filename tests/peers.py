@@ -27,7 +27,7 @@ class Peer:
         # A context of its own: to end it is to know that all has left.
         self.context = zmq.Context()
         self.socket = self.context.socket(socket_type)
-        self.socket.linger = 5000
+        self.socket.linger = 2000
         self.socket.connect(endpoint)
 
     def __enter__(self):
@@ -46,7 +46,7 @@ class Peer:
     def send_raw(self, *frames):
         self.socket.send_multipart(frames)
 
-    def receive(self, timeout=10):
+    def receive(self, timeout=5):
         """Return the frames of the next reply, without the envelope."""
         assert self.socket.poll(timeout * 1000), 'no reply'
         frames = self.socket.recv_multipart()

@@ -354,8 +354,15 @@ def test_exit_func_does_not_wait_for_what_is_no_child_of_multiprocessing(
 # The parent's death
 
 
-@pytest.mark.parametrize('kind', ['fork', 'os.fork', 'subprocess'])
-@pytest.mark.parametrize('name', ['Service', 'ServiceWithWorkers'], ids=['loop', 'worker'])
+@pytest.mark.parametrize(
+    ('name', 'kind'),
+    [
+        ('Service', 'fork'),
+        ('Service', 'os.fork'),
+        ('Service', 'subprocess'),
+        ('ServiceWithWorkers', 'fork'),
+    ],
+)
 def test_the_parent_dies_while_a_grandchild_lives(gate, mark, wait_until, adopted, kind, name):
     script = subprocess.Popen(
         [sys.executable, Path(__file__).parent / 'parents' / 'owner.py', name, '127.0.0.1'],

@@ -369,7 +369,7 @@ class Holding(OwnHandler):
 
     def do_twice_task(self, name):
         self.do_echo(name)
-        asyncio.ensure_future(self.do_task(name))
+        self.task = asyncio.ensure_future(self.do_task(name))
 
     def reply_late(self, name):
         assert self.gates[name].wait(20)
@@ -377,11 +377,11 @@ class Holding(OwnHandler):
 
 
 class Hasty(Process):
-    reply_timeout = 2.0
+    reply_timeout = 1.0
 
 
 @pytest.fixture
-def holding(start):
+def holding(start, log_file):
     gates = {name: fork.Event() for name in ('first', 'second')}
     process = start('127.0.0.1', type('Handler', (Holding,), {'gates': gates}), cls=Hasty)
     process.gates = gates
@@ -445,7 +445,7 @@ def test_late_replies_when_nobody_waits(holding, log_file, wait_until):
     assert holding.other.ask('thread', 'second') == [200, 'second']
 
 
-def test_a_reply_without_a_request_is_dropped(start, log_file, wait_until):
+def test_a_reply_without_a_request_is_dropped(log_file, start, wait_until):
     """As one that a timer sends before any message came."""
 
     class Early(OwnHandler):
@@ -523,12 +523,15 @@ def test_a_handler_that_leaves_the_message_to_its_base_class(start):
         process = start('127.0.0.1', Handler, workers=workers)
         with Peer(process.endpoint) as peer:
             for way in ('at once', 'later', 'coroutine'):
-                for data in (message('static', way), message('unknown'), b'not JSON'):
-                    peer.send(message(way), data)
-                # A delegate's method gets all the frames, and these have one argument.
-                assert [peer.reply()[0] for _ in range(3)] == [400, 404, 400]
-                peer.send(message(way), message('_ping'))
-                assert peer.reply() == [200, 'pong']
+                # A delegate's method gets all the frames, and this one has one argument.
+                for status, frame in (
+                    (400, message('static')),
+                    (404, message('unknown')),
+                    (400, b'not JSON'),
+                    (200, message('_ping')),
+                ):
+                    peer.send(message(way), frame)
+                    assert peer.reply()[0] == status
 
 
 def test_a_handler_that_is_no_subclass(start):
@@ -703,7 +706,7 @@ class Odd:
         return data
 
     def keys(self, data):
-        return [200, {1: 'one', None: 'none', True: 'true', 1.5: 'half'}]
+        return [200, {1: 'one', None: 'none', 1.5: 'half'}]
 
     def has_process(self, data):
         return [200, [self.process.rep_stream is not None, self.process.pid]]
@@ -736,7 +739,7 @@ def test_what_delegates_may_have_and_return(start, workers):
         'nothing_async': None,
         'tuple': [200, ['x', []]],
         'no_pair': 'x',
-        'keys': [200, {'1': 'true', 'null': 'none', '1.5': 'half'}],
+        'keys': [200, {'1': 'one', 'null': 'none', '1.5': 'half'}],
         'has_process': [200, [True, process.pid]],
         'refuse': [409, {'reason': 'x'}],
         'refuse_async': [429, None],
@@ -744,8 +747,6 @@ def test_what_delegates_may_have_and_return(start, workers):
     }
     with Peer(process.endpoint) as peer:
         assert {name: peer.ask(name, 'x') for name in table} == table
-        peer.send(b'data', message('default', 'more'))
-        assert peer.reply() == [200, ['data' if isinstance('data', bytes) else None, 'more']] or True
 
 
 @pytest.mark.parametrize('workers', [0, 2])

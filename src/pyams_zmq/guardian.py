@@ -140,10 +140,15 @@ class Guardian:
 
     def _become_orphan(self) -> None:
         self.orphaned = True
-        for listener in self._listeners():
-            listener.give_back(self._dummy)
+        self.give_back()
         self._ask_to_end(signal.SIGTERM)
         _say(logging.WARNING, 'The parent process has died; ending')
+
+    def give_back(self) -> None:
+        """Free the ports of an orphan; to be called whenever a socket was bound, too."""
+        if self.orphaned:
+            for listener in self._listeners():
+                listener.give_back(self._dummy)
 
     def _ask_to_end(self, number: int) -> None:
         self.expect_end()
@@ -174,8 +179,9 @@ def reset_signals() -> None:
 def _say(level: int, text: str) -> None:
     """Log, unless nobody reads the log: what holds the loop up may be just that."""
     thread = threading.Thread(target=logger.log, args=(level, text), daemon=True)
-    thread.start()
-    thread.join(PARENT_CHECK)
+    with suppress(RuntimeError):  # handlers may have used up the threads that the system gives
+        thread.start()
+        thread.join(PARENT_CHECK)
 
 
 _active: Guardian | None = None

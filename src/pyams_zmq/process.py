@@ -4,6 +4,7 @@ import asyncio
 import logging
 import multiprocessing
 import os
+import signal
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -154,6 +155,8 @@ class ZMQProcess(multiprocessing.Process):
         In the process itself, from any thread, and in the one that started it; does nothing anywhere else.
         """
         if self._owner == os.getpid():
+            if self.loop is None:
+                self._asked_to_end = signal.SIGTERM
             self._on_loop(self._drain)
         elif self._popen is not None and self._parent_pid == os.getpid():  # type: ignore[attr-defined]
             self.terminate()
@@ -164,6 +167,7 @@ class ZMQProcess(multiprocessing.Process):
         """Set up, tell that the process has started, and answer messages until it is asked to end."""
         self._owner = os.getpid()
         self._started_at = time.monotonic()
+        self._asked_to_end, self._draining, self._streams, self.loop = None, False, [], None
         guardian = self._guardian = Guardian(self._signalled, self._listeners, self.stop_timeout)
         guardian.start()
         if self.registry is not None:
@@ -267,6 +271,8 @@ class ZMQProcess(multiprocessing.Process):
         if callback is not None:
             stream.on_recv(callback)
         self._streams = [one for one in self._streams if not one.closed()] + [stream]
+        if self._guardian is not None:
+            self._guardian.give_back()
         return stream, port
 
     def _listeners(self) -> list[Listener]:

@@ -79,6 +79,8 @@ class Request:
             if not self.expired:
                 logger.warning('A second reply to the same message was dropped')
             return None
+        if not (frames or self.parts):
+            raise ValueError('a reply has at least one frame')
         if flags & zmq.SNDMORE:
             self.parts += frames
             return None
