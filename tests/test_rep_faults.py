@@ -32,7 +32,12 @@ class OldHandler(ZMQMessageHandler):
     gate = None
 
     def __call__(self, frames):
-        message_type, data = decode(frames[-1])
+        try:
+            message_type, data = decode(frames[-1])
+        except (TypeError, ValueError):
+            # Garbage may look like a request; what it costs a REP that has no reply then is another fault.
+            self.rep_stream.send_json([400, None])
+            return
         if message_type == 'wait':
             self.entered.set()
             assert self.gate.wait(20)
