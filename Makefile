@@ -22,7 +22,7 @@ stress: $(VENV)/.test ## run the life-cycle tests 20 times in a row
 
 coverage: $(VENV)/.test ## run the tests and report the coverage, child processes included
 	@$(BIN)/python -m coverage erase
-	@$(BIN)/python -m coverage run -m pytest $(ARGS)
+	@$(BIN)/python -m coverage run -m pytest --numprocesses 2 --dist loadfile $(ARGS)
 	@$(BIN)/python -m coverage combine --quiet
 	@$(BIN)/python -m coverage report
 

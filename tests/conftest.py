@@ -20,24 +20,26 @@ def _no_process_left():
     before = set(psutil.Process().children(recursive=True))
     yield
     left = [
-        child
-        for child in psutil.Process().children(recursive=True)
-        if child not in before and child.status() != 'zombie'
+        child for child in psutil.Process().children(recursive=True) if child not in before and _lives(child)
     ]
     for child in left:
         with suppress(psutil.NoSuchProcess):
             child.kill()
     for child in multiprocessing.active_children():
         child.join(5)
-    # multiprocessing's own helpers live as long as the parent.
-    assert [c for c in left if 'multiprocessing' not in ''.join(_command(c))] == []
+    assert left == []
 
 
-def _command(process):
+HELPERS = ('multiprocessing.resource_tracker', 'multiprocessing.forkserver')
+
+
+def _lives(process):
+    """Whether a process is left over; multiprocessing's own helpers live as long as the parent."""
     try:
-        return process.cmdline()
+        command = ''.join(process.cmdline())
+        return process.status() != 'zombie' and not any(helper in command for helper in HELPERS)
     except psutil.Error:
-        return []
+        return False
 
 
 @pytest.fixture

@@ -363,3 +363,18 @@ def test_none_travels_as_null(start):
         assert socket.recv() == b'null'
         socket.send_json(['nothing', None])
         assert zmq_response(socket) is None
+
+
+@pytest.mark.parametrize(
+    ('name', 'values'),
+    [
+        ('workers', [-1, True, 1.5, '2', None]),
+        ('max_in_flight', [0, -1, True, 1.5, '2', None]),
+        ('stop_timeout', [0, -1, float('nan'), float('inf'), '30', None, True]),
+        ('reply_timeout', [0, -1, float('nan'), float('inf'), '60', True]),
+    ],
+)
+def test_class_attributes_that_make_no_sense(name, values):
+    for value in values:
+        with pytest.raises(ValueError, match=name):
+            type('Other', (ZMQProcess,), {name: value})('127.0.0.1', ZMQMessageHandler)

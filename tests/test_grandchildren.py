@@ -154,16 +154,7 @@ def test_stop_and_exit_in_a_grandchild_do_nothing(start, call):
 
 @pytest.mark.parametrize(
     'cls',
-    [
-        Process,
-        pytest.param(
-            WithWorkers,
-            marks=pytest.mark.xfail(
-                strict=True,
-                reason='concurrent.futures joins the threads of its pools, of which the grandchild is one',
-            ),
-        ),
-    ],
+    [Process, WithWorkers],
     ids=['loop', 'worker'],
 )
 def test_a_grandchild_that_has_done_its_work_ends_well(start, call, tmp_path, cls):

@@ -417,6 +417,17 @@ def test_clients_that_cannot_be_resolved(start, log_file):
     assert 'no-such-host.invalid' in log_file.read_text()
 
 
+def test_a_set_up_that_raises_before_anything_is_made(start):
+    class Broken(Process):
+        def setup(self):
+            raise RuntimeError('no luck')
+
+    process = start(cls=Broken, wait=False)
+    with pytest.raises(ProcessStartError, match='RuntimeError: no luck'):
+        process.wait_ready()
+    assert process.exitcode == ExitCode.SETUP
+
+
 def test_a_subscriber_that_raises(start, log_file):
     def fail(event):
         raise LookupError('no index')

@@ -1,13 +1,21 @@
 """The door: who is let in, and what nobody gets to see."""
 
 import os
+import pickle
+import socket as sockets
 import stat
 import threading
+import time
+import traceback
+import warnings
+from contextlib import suppress
+from multiprocessing import resource_tracker
 from pathlib import Path
 
 import pytest
 import zmq
 import zmq.auth
+from zmq.utils.monitor import recv_monitor_message
 
 from pyams_zmq.client import ZMQClient
 from pyams_zmq.exceptions import ExitCode, ProcessStartError
@@ -17,6 +25,14 @@ from pyams_zmq.security import ZAP_DOMAIN, Authenticator, parse_auth, parse_clie
 from services import Echo, EchoHandler, Process
 
 AUTH = 'user:pass:wörd'
+
+
+@pytest.fixture(autouse=True, scope='module')
+def _resource_tracker():
+    """multiprocessing's helper for spawn, started here so that it outlives the test that needs it first."""
+    with warnings.catch_warnings():
+        warnings.simplefilter('ignore')  # another module's tests may have ended it
+        resource_tracker.ensure_running()
 
 
 class Marking(Echo):
@@ -75,11 +91,18 @@ def test_what_is_no_list(clients):
 
 
 def test_lists():
-    assert parse_clients(' , ') is None
+    assert parse_clients(' \n ') is None
     assert parse_clients(['127.0.0.1', '::1']) == ['127.0.0.1', '::1']
     assert parse_clients('a.example, b.example.') == ['a.example', 'b.example.']
     assert [str(network) for network in resolve('::ffff:10.0.0.0/104')] == ['10.0.0.0/8']
     assert [str(network) for network in resolve('::/0')] == ['::/0']
+
+
+@pytest.mark.parametrize('clients', [' , ', ',', [','], 5, b'127.0.0.1'])
+def test_a_list_that_names_nobody(clients):
+    """Whoever wrote something meant somebody: that everybody gets in would be a surprise."""
+    with pytest.raises(ValueError, match='clients'):
+        ZMQProcess('127.0.0.1', EchoHandler, None, clients)
 
 
 @pytest.mark.parametrize('auth', ['secret', ':secret', 'secret:', 5, 'user:' + 'secret' * 99])
@@ -290,3 +313,562 @@ def test_a_file_that_is_no_socket_stays(start, tmp_path):
 def test_lists_of_hosts_make_no_sense_for_ipc():
     with pytest.raises(ValueError, match='ipc'):
         ZMQProcess('ipc:///tmp/s', EchoHandler, None, '127.0.0.1')
+
+
+# The door of a process, from outside
+
+
+def mark(process, path, auth, timeout=30):
+    """Call with a side effect; returns the reply's status and whether there was one."""
+    with ZMQClient(process.endpoint, auth=auth, timeout=timeout) as client:
+        return client.call('mark', str(path)).status, path.exists()
+
+
+@pytest.mark.parametrize(
+    'auth', ['user:pass:word', 'user::', 'üser:pässwörd€', 'u:' + 'p' * 255, 'u:é\u0301\0x']
+)
+def test_passwords_that_are_let_in(start, tmp_path, auth):
+    process = start('127.0.0.1', MarkingHandler, auth)
+    assert mark(process, tmp_path / 'right', auth) == (200, True)
+
+
+@pytest.mark.parametrize(
+    'wrong',
+    [
+        'user:sesame ope',
+        'user:sesame open ',
+        'user:sesame open\0',
+        'user:Sesame open',
+        'user:s',
+        'user:x',
+        'user:é',
+        'user:' + 's' * 255,
+        'User:sesame open',
+        'user\0:sesame open',
+        'use:sesame open',
+        'admin:sesame open',
+        'sesame open:user',
+        '*:sesame open',
+    ],
+)
+def test_credentials_that_are_kept_out(start, tmp_path, wrong):
+    process = start('127.0.0.1', MarkingHandler, 'user:sesame open')
+    began = time.monotonic()
+    assert mark(process, tmp_path / 'wrong', wrong) == (403, False)
+    assert time.monotonic() - began < 5
+    assert mark(process, tmp_path / 'right', 'user:sesame open') == (200, True)
+
+
+def test_an_empty_password_is_kept_out(context, authenticator):
+    """Which libzmq does not send, but others may."""
+    authenticator.configure_plain('*', {'user': 'sesame'})
+    for user, password in ((b'user', b''), (b'', b'sesame'), (b'', b''), (b'\xff', b'\xff')):
+        assert ask(context, b'PLAIN', user, password)[0] == '400'
+
+
+SHAKEN = zmq.EVENT_HANDSHAKE_SUCCEEDED | zmq.EVENT_HANDSHAKE_FAILED_AUTH | zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL
+
+
+def shake_hands(socket, endpoint):
+    """Connect; returns the event that tells how it went."""
+    with socket.get_monitor_socket(SHAKEN) as monitor:
+        socket.connect(endpoint)
+        try:
+            assert monitor.poll(20_000)
+            return recv_monitor_message(monitor)['event']
+        finally:
+            socket.disable_monitor()
+
+
+def test_messages_sent_before_the_refusal_are_never_executed(start, tmp_path):
+    """Messages wait in the client while the door is asked, a hundred of them."""
+    process = start('127.0.0.1', MarkingHandler, 'user:sesame', '127.0.0.1')
+    for options in ({}, {'plain_username': b'user', 'plain_password': b'wrong'}):
+        with zmq.Context() as context, context.socket(zmq.DEALER) as socket:
+            socket.linger = 0
+            for name, value in options.items():
+                setattr(socket, name, value)
+            socket.connect(process.endpoint)
+            for number in range(100):
+                with suppress(zmq.Again):  # refused meanwhile
+                    frames = [b'', b'["mark", "%s"]' % os.fsencode(tmp_path / f'{number}')]
+                    socket.send_multipart(frames, zmq.NOBLOCK)
+            assert mark(process, tmp_path / 'right', 'user:sesame') == (200, True)
+            assert not socket.poll(100)
+            (tmp_path / 'right').unlink()
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    'clients', ['127.0.0.1,10.0.0.1', ' 10.0.0.1\n\t127.0.0.1 ', '10.0.0.1 , 127.0.0.1/32,']
+)
+def test_separators_of_clients(start, tmp_path, clients):
+    process = start('127.0.0.1', MarkingHandler, None, clients)
+    assert mark(process, tmp_path / 'in', None) == (200, True)
+
+
+@pytest.mark.parametrize(
+    'clients', ['a b;c', '10.0.0', '10.0.0.1-10.0.0.9', 'http://a', '1.2.3.4:80', '[::1]', 'a..b']
+)
+def test_the_error_names_the_culprit(clients):
+    culprit = clients.split()[-1]
+    with pytest.raises(ValueError) as error:
+        ZMQProcess('127.0.0.1', EchoHandler, None, f'127.0.0.1, {clients}')
+    assert repr(culprit) in str(error.value)
+
+
+@pytest.mark.parametrize('clients', [5, b'127.0.0.1', [5], object()])
+def test_clients_of_a_wrong_type(clients):
+    with pytest.raises((TypeError, ValueError)):
+        ZMQProcess('127.0.0.1', EchoHandler, None, clients)
+
+
+class Domains(Process):
+    """Uses the authenticator as it would be used on pyzmq's."""
+
+    def setup(self):
+        super().setup()
+        self.auth_thread.configure_plain('*', {'second': 'sesame'})
+
+
+def test_a_subclass_lets_more_users_in(start, tmp_path):
+    """The domain '*' covers ours, whatever was configured before."""
+    process = start('127.0.0.1', MarkingHandler, 'first:sesame', cls=Domains)
+    assert mark(process, tmp_path / 'second', 'second:sesame') == (200, True)
+    assert mark(process, tmp_path / 'third', 'third:sesame') == (403, False)
+
+
+class Narrow(Process):
+    """Lets nobody in, once it is set up."""
+
+    def setup(self):
+        super().setup()
+        self.auth_thread.deny('127.0.0.0/8')
+
+
+def test_a_subclass_denies(start, tmp_path):
+    process = start('127.0.0.1', MarkingHandler, 'user:sesame', cls=Narrow)
+    assert mark(process, tmp_path / 'denied', 'user:sesame') == (403, False)
+
+
+class Later(Process):
+    """Binds another socket when it has long been running."""
+
+
+class LaterDelegate(Marking):
+    def bind(self, data):
+        stream, port = self.process.stream(zmq.REP, '127.0.0.1', True)
+        stream.on_recv(LaterHandler(self.process, stream, self.process.stop))
+        return [200, port]
+
+
+class LaterHandler(ZMQMessageHandler):
+    handler = LaterDelegate
+
+
+def test_sockets_bound_later_are_protected(start, tmp_path):
+    process = start('127.0.0.1', LaterHandler, 'user:sesame', cls=Later)
+    with ZMQClient(process.endpoint, auth='user:sesame') as client:
+        port = client.call('bind').body
+    process.endpoint = f'tcp://127.0.0.1:{port}'
+    assert mark(process, tmp_path / 'in', 'user:sesame') == (200, True)
+    assert mark(process, tmp_path / 'out', 'user:wrong') == (403, False)
+
+
+@pytest.mark.parametrize('socket_type', [zmq.PULL, zmq.SUB, zmq.ROUTER, zmq.DEALER])
+def test_other_socket_types_are_protected(start, socket_type):
+    peers = {zmq.PULL: zmq.PUSH, zmq.SUB: zmq.PUB, zmq.ROUTER: zmq.DEALER, zmq.DEALER: zmq.DEALER}
+    process = start(
+        '127.0.0.1', cls=type('Other', (Process,), {'socket_type': socket_type}), clients='192.0.2.1'
+    )
+    with zmq.Context() as context, context.socket(peers[socket_type]) as socket:
+        socket.linger = 0
+        assert shake_hands(socket, process.endpoint) == zmq.EVENT_HANDSHAKE_FAILED_AUTH
+
+
+# Secrets
+
+
+class Spawned(Process):
+    start_method = 'spawn'
+
+
+@pytest.mark.parametrize('cls', [Process, Spawned])
+def test_what_other_users_of_the_host_see(start, cls):
+    process = start(auth='user:topsecret', cls=cls)
+    folder = Path(f'/proc/{process.pid}')
+    if not folder.exists():
+        pytest.skip('this system has no /proc')
+    assert b'topsecret' not in (folder / 'cmdline').read_bytes()
+    assert b'topsecret' not in (folder / 'environ').read_bytes()
+    assert 'topsecret' not in os.environ
+
+
+@pytest.mark.parametrize(
+    'auth', ['topsecret', ':topsecret', 'topsecret:', 5, 'u:topsecret' * 99, 'u:topsecret\ud800']
+)
+def test_secrets_in_tracebacks(auth):
+    for make in (
+        lambda: ZMQProcess('127.0.0.1', EchoHandler, auth),
+        lambda: ZMQClient('127.0.0.1:5555', auth=auth),
+    ):
+        with pytest.raises(ValueError) as error:
+            make()
+        shown = ''.join(traceback.format_exception(error.value)) + repr(error.value) + repr(error.value.args)
+        assert 'topsecret' not in shown
+
+
+def test_secrets_in_errors_of_the_start(start, log_file):
+    """A port in use, a name without an address: the traceback is in the log, the password is not."""
+    first = start(auth='user:topsecret')
+    for bind_addr, clients in ((first.endpoint, None), ('127.0.0.1', 'no-such-host.invalid')):
+        process = start(bind_addr, auth='user:topsecret', clients=clients, wait=False)
+        with pytest.raises(ProcessStartError) as error:
+            process.wait_ready()
+        assert 'topsecret' not in str(error.value)
+    assert 'topsecret' not in log_file.read_text()
+
+
+def test_pickles_keep_the_passwords():
+    """Else a spawned child would let nobody in, or everybody."""
+    passwords = parse_auth('user:pass:word')
+    assert pickle.loads(pickle.dumps(passwords)) == {'user': 'pass:word'}
+
+
+def test_a_spawned_process_enforces_as_well(start, tmp_path):
+    process = start('127.0.0.1', MarkingHandler, 'user:sesame', '127.0.0.1', cls=Spawned)
+    assert mark(process, tmp_path / 'in', 'user:sesame') == (200, True)
+    assert mark(process, tmp_path / 'out', 'user:wrong') == (403, False)
+
+
+# The authenticator on its own, with sockets
+
+
+@pytest.fixture
+def guarded(context, authenticator):
+    """Bind a ROUTER behind the authenticator; returns its address."""
+    bound = []
+
+    def guarded(**options):
+        socket = context.socket(zmq.ROUTER)
+        bound.append(socket)
+        socket.zap_domain = ZAP_DOMAIN.encode()
+        for name, value in options.items():
+            setattr(socket, name, value)
+        return f'tcp://127.0.0.1:{socket.bind_to_random_port("tcp://127.0.0.1")}'
+
+    yield guarded
+    for socket in bound:
+        socket.close(0)
+
+
+@pytest.fixture
+def enter(context):
+    """Whether a client with these options gets in."""
+
+    def enter(address, **options):
+        with context.socket(zmq.DEALER) as socket:
+            socket.linger = 0
+            for name, value in options.items():
+                setattr(socket, name, value)
+            return shake_hands(socket, address) == zmq.EVENT_HANDSHAKE_SUCCEEDED
+
+    return enter
+
+
+def test_users_added_while_it_runs(authenticator, guarded, enter):
+    address = guarded(plain_server=True)
+    user = {'plain_username': b'user', 'plain_password': b'sesame'}
+    assert not enter(address, **user)
+    authenticator.configure_plain('*', {'user': 'sesame'})
+    assert enter(address, **user)
+    assert not enter(address, **{**user, 'plain_password': b'other'})
+    authenticator.configure_plain('*', {'user': 'other'})
+    assert not enter(address, **user)
+
+
+def test_addresses_allowed_while_it_runs(authenticator, guarded, enter):
+    address = guarded()
+    assert enter(address)
+    authenticator.allow('192.0.2.1')
+    assert not enter(address)
+    authenticator.allow('127.0.0.0/8')
+    assert enter(address)
+
+
+def test_addresses_denied_while_it_runs(authenticator, guarded, enter):
+    address = guarded()
+    authenticator.deny('localhost')
+    assert not enter(address)
+
+
+@pytest.fixture
+def keys(tmp_path):
+    """Key pairs of a server and two clients, the first of whom is in the folder of certificates."""
+    folder, elsewhere = tmp_path / 'known', tmp_path / 'unknown'
+    folder.mkdir()
+    elsewhere.mkdir()
+    pairs = {}
+    for place, name in ((elsewhere, 'server'), (folder, 'known'), (elsewhere, 'unknown')):
+        _public, secret = zmq.auth.create_certificates(place, name)
+        pairs[name] = zmq.auth.load_certificate(secret)
+    return folder, pairs
+
+
+def curve(pairs, name):
+    public, secret = pairs[name]
+    return {'curve_publickey': public, 'curve_secretkey': secret, 'curve_serverkey': pairs['server'][0]}
+
+
+def test_curve_with_sockets(authenticator, guarded, enter, keys):
+    folder, pairs = keys
+    public, secret = pairs['server']
+    address = guarded(curve_server=True, curve_publickey=public, curve_secretkey=secret)
+    assert not enter(address, **curve(pairs, 'known'))
+    authenticator.configure_curve('*', folder)
+    assert enter(address, **curve(pairs, 'known'))
+    assert not enter(address, **curve(pairs, 'unknown'))
+    authenticator.configure_curve('*', zmq.auth.CURVE_ALLOW_ANY)
+    assert enter(address, **curve(pairs, 'unknown'))
+    # Addresses count for keys too.
+    authenticator.allow('192.0.2.1')
+    assert not enter(address, **curve(pairs, 'known'))
+
+
+def test_a_decision_that_raises(authenticator, guarded, enter, keys):
+    """It costs its own connection, and nobody else's."""
+    _folder, pairs = keys
+    public, secret = pairs['server']
+    address = guarded(curve_server=True, curve_publickey=public, curve_secretkey=secret)
+
+    class Provider:
+        raises = True
+
+        def callback(self, domain, key):
+            if self.raises:
+                raise LookupError('the database is away')
+            return key == pairs['known'][0]
+
+    provider = Provider()
+    authenticator.configure_curve_callback('*', provider)
+    for _ in range(3):
+        assert not enter(address, **curve(pairs, 'known'))
+    assert authenticator.is_alive()
+    provider.raises = False
+    assert enter(address, **curve(pairs, 'known'))
+    assert not enter(address, **curve(pairs, 'unknown'))
+
+
+def test_a_decision_that_is_awaited(context, authenticator):
+    class Provider:
+        async def callback(self, domain, key):
+            return key == zmq.utils.z85.encode(b'k' * 32)
+
+    authenticator.configure_curve_callback('*', Provider())
+    assert ask(context, b'CURVE', b'k' * 32)[0] == '200'
+    assert ask(context, b'CURVE', b'l' * 32)[0] == '400'
+
+
+@pytest.mark.parametrize(
+    'question',
+    [
+        [b''],
+        [b'x'],
+        [b'1.0', b'7'],
+        [b'1.0', b'7', b'domain', b'127.0.0.1', b''],
+        [b'1.0', b'7', b'domain', b'127.0.0.1', b'', b'PLAIN'],
+        [b'1.0', b'7', b'domain', b'127.0.0.1', b'', b'PLAIN', b'user', b'sesame', b'more'],
+        [b'1.0', b'7', b'domain', b'127.0.0.1', b'', b'PLAIN', b'\xff', b'\xff'],
+        [b'1.0', b'7', b'domain', b'127.0.0.1', b'', b'CURVE', b'short'],
+        [b'1.0', b'7', b'\xff', b'127.0.0.1', b'', b'CURVE', b'k' * 32],
+        [b'1.0', b'7', b'domain', b'127.0.0.1', b'', b''],
+        [b'1.0', b'7', b'domain', b'127.0.0.1', b'', b'plain', b'user', b'sesame'],
+        [b'1.0', b'7', b'domain', b'127.0.0.1', b'', b'GSSAPI', b'me'],
+        [b'x'] * 300,
+        [b'x' * 100_000] * 7,
+    ],
+    ids=lambda frames: f'{len(frames)}-{frames[-1][:10]!a}',
+)
+def test_malformed_questions_are_refused(context, authenticator, question):
+    authenticator.configure_plain('*', {'user': 'sesame'})
+    assert judge(context, *question)[0] in {'400', '500'}
+    assert ask(context, b'PLAIN', b'user', b'sesame')[0] == '200'
+    assert authenticator.is_alive()
+
+
+@pytest.mark.parametrize('address', ['', 'nonsense', '127.0.0.1.1', '\xff', '127.0.0.1:5555', 'localhost'])
+def test_an_address_that_cannot_be_read_is_not_among_the_clients(context, authenticator, address):
+    """As it is where a peer has left so fast that the system does not know it any more."""
+    authenticator.allow('10.0.0.0/8')
+    assert ask(context, b'NULL', address=address)[0] != '200'
+    authenticator.configure_plain('*', {'user': 'sesame'})
+    assert ask(context, b'PLAIN', b'user', b'sesame', address=address)[0] != '200'
+
+
+def test_another_version_of_the_protocol(context, authenticator):
+    assert judge(context, b'2.0', b'7', b'', b'127.0.0.1', b'', b'NULL')[0] != '200'
+
+
+def test_nobody_gets_in_once_it_is_stopped(context):
+    authenticator = Authenticator(context)
+    authenticator.start()
+    socket = context.socket(zmq.ROUTER)
+    protect(socket, plain=False)
+    address = f'tcp://127.0.0.1:{socket.bind_to_random_port("tcp://127.0.0.1")}'
+    client = context.socket(zmq.DEALER)
+    assert shake_hands(client, address) == zmq.EVENT_HANDSHAKE_SUCCEEDED
+    authenticator.stop()
+    assert not authenticator.is_alive()
+    late = context.socket(zmq.DEALER)
+    late.connect(address)
+    late.send(b'late')
+    # What was let in before stays in, and shows that the other would have had its time.
+    client.send(b'early')
+    assert socket.poll(10_000)
+    assert socket.recv_multipart()[1] == b'early'
+    assert not socket.poll(300)
+    for one in (socket, client, late):
+        one.close(0)
+
+
+def test_started_again(context, enter):
+    authenticator = Authenticator(context)
+    for _ in range(3):
+        authenticator.stop()
+        authenticator.start()
+        assert authenticator.is_alive()
+        assert ask(context, b'NULL')[0] == '200'
+        authenticator.stop()
+        assert not authenticator.is_alive()
+
+
+def test_threads_of_the_authenticator_end(context):
+    before = threading.active_count()
+    for _ in range(5):
+        authenticator = Authenticator(context)
+        authenticator.start()
+        authenticator.stop()
+    assert threading.active_count() == before
+
+
+# More of ipc
+
+
+def test_modes_of_an_ipc_socket_from_the_start(start, tmp_path):
+    """No moment, not even under the most generous umask."""
+    path = tmp_path / 's'
+    modes, done = set(), threading.Event()
+
+    def look():
+        while not done.is_set():
+            try:
+                modes.add(stat.S_IMODE(path.stat().st_mode))
+            except FileNotFoundError:
+                continue
+
+    looking = threading.Thread(target=look)
+    looking.start()
+    old = os.umask(0)
+    try:
+        for _ in range(5):
+            process = start(f'ipc://{path}')
+            process.kill()
+            process.join()
+            path.unlink()
+        (tmp_path / 'made').mkdir()
+        assert stat.S_IMODE((tmp_path / 'made').stat().st_mode) == 0o777
+    finally:
+        os.umask(old)
+        done.set()
+        looking.join()
+    assert modes <= {0o600}
+
+
+def test_the_umask_of_the_process_stays(start, tmp_path):
+    class Umask(Echo):
+        def umask(self, data):
+            current = os.umask(0)
+            os.umask(current)
+            return [200, current]
+
+    old = os.umask(0o027)
+    try:
+        process = start(f'ipc://{tmp_path}/s', type('H', (ZMQMessageHandler,), {'handler': Umask}))
+        assert ZMQClient(process.endpoint).call('umask') == (200, 0o027)
+    finally:
+        os.umask(old)
+
+
+def test_credentials_on_ipc(start, tmp_path):
+    process = start(f'ipc://{tmp_path}/s', MarkingHandler, 'user:sesame')
+    assert mark(process, tmp_path / 'right', 'user:sesame') == (200, True)
+    assert mark(process, tmp_path / 'wrong', 'user:wrong') == (403, False)
+
+
+def refused(start, path):
+    process = start(f'ipc://{path}', wait=False)
+    with pytest.raises(ProcessStartError) as error:
+        process.wait_ready()
+    assert error.value.exitcode == ExitCode.ADDRESS
+    assert str(path) in str(error.value)
+
+
+@pytest.mark.parametrize('kind', [sockets.SOCK_STREAM, sockets.SOCK_DGRAM, sockets.SOCK_SEQPACKET])
+def test_a_socket_that_lives_stays(start, tmp_path, kind):
+    """Whatever kind it is of: a system's log listens on one that is no stream."""
+    path = tmp_path / 's'
+    with sockets.socket(sockets.AF_UNIX, kind) as living:
+        living.bind(os.fspath(path))
+        if kind != sockets.SOCK_DGRAM:
+            living.listen(1)
+        inode = path.stat().st_ino
+        refused(start, path)
+        assert path.stat().st_ino == inode
+
+
+def test_a_socket_whose_owner_is_busy_stays(start, tmp_path):
+    """So busy that it accepts nobody more: it is asked, but not waited for."""
+    path = tmp_path / 's'
+    with sockets.socket(sockets.AF_UNIX) as living:
+        living.bind(os.fspath(path))
+        living.listen(0)
+        waiting = []
+        while True:
+            waiting.append(sockets.socket(sockets.AF_UNIX))
+            waiting[-1].setblocking(False)
+            try:
+                waiting[-1].connect(os.fspath(path))
+            except BlockingIOError:
+                break
+        try:
+            refused(start, path)
+            assert path.exists()
+        finally:
+            for one in waiting:
+                one.close()
+
+
+def test_a_stale_socket_is_replaced(start, tmp_path):
+    path = tmp_path / 's'
+    with sockets.socket(sockets.AF_UNIX) as dead:
+        dead.bind(os.fspath(path))
+    process = start(f'ipc://{path}')
+    assert ZMQClient(process.endpoint).call('echo', 1) == (200, 1)
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+
+
+def test_other_files_stay(start, tmp_path):
+    folder, pipe, link = tmp_path / 'folder', tmp_path / 'pipe', tmp_path / 'link'
+    folder.mkdir()
+    os.mkfifo(pipe)
+    (tmp_path / 'precious').write_text('precious')
+    link.symlink_to(tmp_path / 'precious')
+    for path in (folder, pipe, link):
+        refused(start, path)
+        assert path.exists()
+    assert link.is_symlink()
+    assert (tmp_path / 'precious').read_text() == 'precious'
+
+
+def test_a_folder_that_is_not_there(start, tmp_path):
+    refused(start, tmp_path / 'no' / 'such' / 's')

@@ -204,6 +204,24 @@ def test_a_raw_service_whose_handler_raises(start, socket_type, envelope):
         peer.assert_nothing_comes()
 
 
+@pytest.mark.parametrize('socket_type', [zmq.ROUTER, zmq.DEALER])
+def test_a_raw_service_whose_handler_replies_by_itself_and_then_raises(start, socket_type):
+    class Handler(ZMQMessageHandler):
+        handler = Echo
+
+        def __call__(self, frames):
+            if b'_ping' in frames[-1]:
+                return super().__call__(frames)
+            self.rep_stream.send_multipart([*frames[:-1], b'[200, "mine"]'])
+            raise ValueError('x')
+
+    process = start('127.0.0.1', Handler, cls=service(socket_type))
+    with Peer(process.endpoint) as peer:
+        peer.send(message('echo', 1))
+        assert peer.reply() == [200, 'mine']
+        peer.assert_nothing_comes()
+
+
 @pytest.mark.parametrize('index', [0, 5])
 def test_a_raw_service_whose_json_is_elsewhere(start, index):
     """Without a way back in front of it, the reply takes the one that the message came on."""
@@ -297,5 +315,22 @@ def test_a_service_that_closes_its_own_socket(start, wait_until):
         peer.socket.linger = 0
         peer.send(message('close'))
         peer.send(message('echo', 1))
+        process.join(10)
+        assert process.exitcode == 0
+
+
+def test_a_service_closed_while_messages_wait(start):
+    class Delegate(Echo):
+        def close(self, seconds):
+            self.process.loop.add_callback(self.process.rep_stream.close)
+            self.process.loop.add_callback(self.process.stop)
+            return self.slow(seconds)
+
+    process = start(handler=type('Handler', (ZMQMessageHandler,), {'handler': Delegate}))
+    with Peer(process.endpoint) as peer:
+        peer.socket.linger = 0
+        peer.send(message('close', 0.3))
+        for _ in range(100):
+            peer.send(message('echo', 1))
         process.join(10)
         assert process.exitcode == 0

@@ -11,7 +11,7 @@ import zmq
 from zmq.utils.monitor import recv_monitor_message
 
 from .address import AnyAddress
-from .socket import prepare_socket
+from .socket import connect, prepare_socket
 from .wire import Reply, encode
 
 __all__ = ['Reply', 'ZMQClient']
@@ -22,10 +22,31 @@ _EVENTS = (
     | zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL
     | zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL
     | zmq.EVENT_DISCONNECTED
+    | zmq.EVENT_CONNECT_RETRIED
 )
 
 #: Connections that are kept open between calls.
 _MAX_IDLE = 16
+
+#: Seconds between two attempts to connect: 0MQ's own default.
+_PAUSE = 0.1
+
+#: Handshakes that the other side ends without a reason, before they count as a refusal: a process
+#: which wants other credentials may hang up before it says so.
+_HANG_UPS = 5
+
+#: Milliseconds that 0MQ waits before it would connect again by itself. Never in practice: that is done here,
+#: since the events of a connection which nobody uses would pile up until they stop 0MQ's thread.
+_RECONNECT_IVL = 3_600_000
+
+#: Seconds that 0MQ can be told to wait at most at once, and some less.
+_LONGEST_WAIT = 3600.0
+
+
+def _seconds(timeout: float) -> float:
+    if isinstance(timeout, bool) or not isinstance(timeout, (int, float)) or not timeout > 0:
+        raise ValueError(f'timeout is a number of seconds above 0, not {timeout!r}')
+    return timeout
 
 
 class ZMQClient:
@@ -41,10 +62,8 @@ class ZMQClient:
     """
 
     def __init__(self, address: AnyAddress, auth: str | None = None, timeout: float = 10) -> None:
-        if not timeout > 0:
-            raise ValueError(f'timeout is a number of seconds above 0, not {timeout!r}')
         self.address = address
-        self.timeout = timeout
+        self.timeout = _seconds(timeout)
         self._auth = auth
         self._lock = threading.Lock()
         self._pid = os.getpid()
@@ -60,30 +79,47 @@ class ZMQClient:
         :returns: the process's reply, or one with ``delivered`` False where none came: 503, nobody is there;
             504, no answer in time, or the connection was lost during the call, so it may or may not have been
             handled; 403, the process refuses this caller; 401, it wants other credentials, or none
-        :raises TypeError, ValueError: where JSON cannot hold the data, or the reply is no JSON
+        :raises TypeError: where JSON cannot hold the data
+        :raises ValueError: likewise, where the reply is not one frame of JSON, or for a senseless timeout
         """
         payload = encode([message_type, data])
-        seconds = self.timeout if timeout is None else timeout
-        connection = self._take()
-        try:
-            reply = connection.exchange(payload, seconds)
-        except BaseException:
+        seconds = self.timeout if timeout is None else _seconds(timeout)
+        deadline = time.monotonic() + seconds
+        hang_ups = 0
+        while True:
+            connection = self._take()
+            try:
+                reply = connection.exchange(payload, deadline)
+            except BaseException:
+                connection.close()
+                raise
+            if reply is not None and reply.delivered:
+                self._give_back(connection)
+                return reply
             connection.close()
-            raise
-        if reply.delivered:
-            self._give_back(connection)
-        else:
-            connection.close()
-        return reply
+            if reply is not None:
+                return reply
+            hang_ups += connection.hung_up
+            if hang_ups == _HANG_UPS:
+                return _other_credentials()
+            remaining = deadline - time.monotonic()
+            if remaining <= 0:
+                if hang_ups:
+                    return _other_credentials()
+                return Reply.undelivered(503, f'Nobody there: no connection within {seconds} s')
+            time.sleep(min(_PAUSE, remaining))
 
     def _take(self) -> '_Connection':
         with self._lock:
             if self._pid != os.getpid():
                 self._pid = os.getpid()  # the idle connections are those of the parent
                 self._idle = []
-            if self._idle:
-                return self._idle.pop()
-        return _Connection(self.address, self._auth)
+            idle = self._idle.pop() if self._idle else None
+        while idle is not None and idle.is_over():
+            idle.close()
+            with self._lock:
+                idle = self._idle.pop() if self._idle else None
+        return idle or _Connection(self.address, self._auth)
 
     def _give_back(self, connection: '_Connection') -> None:
         with self._lock:
@@ -111,74 +147,84 @@ class ZMQClient:
         return f'<ZMQClient {self.address!r}>'
 
 
+def _lost() -> Reply:
+    return Reply.undelivered(504, 'Connection lost: the message may or may not have been handled')
+
+
+def _other_credentials() -> Reply:
+    return Reply.undelivered(401, 'The process wants other credentials, or none')
+
+
 class _Connection:
-    """A socket for one call at a time, and the monitor which tells how its connection fares."""
+    """One connection, for one call at a time, and the monitor which tells how it fares."""
 
     def __init__(self, address: AnyAddress, auth: str | None) -> None:
         self._pid = os.getpid()
         self._socket, url = prepare_socket(address, zmq.REQ, 0, 'tcp', auth)
+        self._socket.reconnect_ivl = _RECONNECT_IVL
         # Before it connects, so that no event is missed.
         self._monitor = self._socket.get_monitor_socket(_EVENTS)
         self._poller = zmq.Poller()
         self._poller.register(self._socket, zmq.POLLIN)
         self._poller.register(self._monitor, zmq.POLLIN)
         self._connected = False
-        self._handshakes_failed = 0
-        self._socket.connect(url)
+        self._over = False
+        self._refusal: Reply | None = None
+        #: Whether the other side has ended the handshake without a reason.
+        self.hung_up = False
+        connect(self._socket, url)
 
-    def exchange(self, payload: bytes, seconds: float) -> Reply:
-        """Send a message and wait for the reply, or for what tells that there will be none."""
-        deadline = time.monotonic() + seconds
-        while (refusal := self._read_events()) is not None:
-            if refusal.status != 504:  # else it was lost while it was idle, and 0MQ connects again
-                return refusal
+    def exchange(self, payload: bytes, deadline: float) -> Reply | None:
+        """Send a message and wait for the reply, or for what tells that there will be none.
+
+        :param deadline: as :func:`time.monotonic` tells the time
+        :returns: None where there was no connection, and nothing was sent
+        """
+        began = time.monotonic()
         sent = False
         while True:
-            sent = sent or self._send(payload)
-            remaining = deadline - time.monotonic()
-            ready = dict(self._poller.poll(max(0, math.ceil(remaining * 1000))))
-            refusal = self._read_events() if self._monitor in ready else None
+            if self._connected and not sent:
+                self._socket.send(payload, zmq.NOBLOCK)
+                sent = True
+            remaining = min(max(0.0, deadline - time.monotonic()), _LONGEST_WAIT)
+            ready = self._poller.poll(math.ceil(remaining * 1000))
+            self._read_events()
             # Asked for after the events: a reply may have come just before the connection was lost.
-            if self._socket.poll(0):
-                return Reply.received(self._socket.recv())
-            if refusal is not None:
-                return refusal
+            if sent and self._socket.poll(0):
+                return self._receive()
+            if self._refusal is not None:
+                return self._refusal
+            if self._over:
+                return _lost() if sent else None
             if not ready and remaining <= 0:
-                return self._too_late(seconds)
+                return Reply.undelivered(504, f'No answer within {deadline - began:g} s') if sent else None
 
-    def _send(self, payload: bytes) -> bool:
-        try:
-            self._socket.send(payload, zmq.NOBLOCK)
-        except zmq.Again:
-            return False  # 0MQ has given the connection up, and an event is about to tell why
-        return True
+    def _receive(self) -> Reply:
+        frames = self._socket.recv_multipart()
+        if len(frames) != 1:
+            raise ValueError(f'The reply has {len(frames)} frames, not one of JSON: use zmq_socket for those')
+        return Reply.received(frames[0])
 
-    def _read_events(self) -> Reply | None:
-        """Take in what happened to the connection; return a reply where no other will come."""
+    def is_over(self) -> bool:
+        """Whether the connection has been lost, or never came about."""
+        self._read_events()
+        return self._over or self._refusal is not None
+
+    def _read_events(self) -> None:
         while self._monitor.poll(0):
-            event = recv_monitor_message(self._monitor)
-            kind = event['event']
+            kind = recv_monitor_message(self._monitor)['event']
             if kind == zmq.EVENT_HANDSHAKE_SUCCEEDED:
                 self._connected = True
             elif kind == zmq.EVENT_HANDSHAKE_FAILED_AUTH:
-                return Reply.undelivered(
+                self._refusal = Reply.undelivered(
                     403, 'Refused: wrong user name, password or key, or not among the clients'
                 )
             elif kind == zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL:
-                return Reply.undelivered(401, 'The process wants other credentials, or none')
+                self._refusal = _other_credentials()
             elif kind == zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL:
-                self._handshakes_failed += 1
-            elif self._connected:
-                self._connected = False
-                return Reply.undelivered(504, 'Connection lost: the message may or may not have been handled')
-        return None
-
-    def _too_late(self, seconds: float) -> Reply:
-        if self._connected:
-            return Reply.undelivered(504, f'No answer within {seconds} s')
-        if self._handshakes_failed:
-            return Reply.undelivered(401, 'The process wants other credentials, or none')
-        return Reply.undelivered(503, f'Nobody there: no connection within {seconds} s')
+                self.hung_up = True
+            else:
+                self._over = True
 
     def close(self) -> None:
         """Close the socket, in an order that lets the context end; nothing happens in a forked process."""

@@ -18,6 +18,7 @@ from typing import Any
 
 from .exceptions import ExitCode
 from .listener import Listener, close_copies, make_dummy
+from .pools import forget_pools
 
 logger = logging.getLogger(__name__)
 
@@ -54,6 +55,7 @@ class Guardian:
         self.orphaned = False
         #: What the process ends with if it has to be ended by force.
         self.exit_code = ExitCode.STOP_TIMEOUT
+        self._ending_by_force = False
         self._wake_up, self._bell = sockets.socketpair()
         # Made in good time: when it is needed, there may be no descriptor left.
         self._dummy = make_dummy()
@@ -132,10 +134,8 @@ class Guardian:
             return os.getppid() == self._parent_pid
         try:
             os.kill(self._parent_pid or 0, 0)
-        except ProcessLookupError:
-            return False
-        except PermissionError:
-            pass
+        except OSError as error:
+            return not isinstance(error, ProcessLookupError)
         return True
 
     def _become_orphan(self) -> None:
@@ -155,17 +155,23 @@ class Guardian:
         self._on_signal(number)
 
     def _end_by_force(self) -> None:
+        self._ending_by_force = True
         _say(logging.ERROR, 'What was under way took longer than stop_timeout; it is cut off')
-        # At once one after the other: the main thread may be about to end, in order, with its last child.
         for child in multiprocessing.active_children():
             child.terminate()
         os._exit(self.exit_code)
+
+    def end_by_force_if_begun(self) -> None:
+        """Do not let the process end in order where what it waited for ended only because it was cut off."""
+        if self._ending_by_force:
+            self._thread.join()
 
     def in_forked_child(self) -> None:
         """Undo, in a process forked from the guarded one, what is meant for the guarded one alone."""
         if self._handlers:
             reset_signals()
         close_copies(self._listeners())
+        forget_pools()
 
 
 def reset_signals() -> None:

@@ -15,7 +15,8 @@ from zope.interface import implementer
 from .exceptions import ReplyError
 from .fork import end_copy
 from .interfaces import IZMQMessageHandler
-from .stream import Request, Stream
+from .request import Request
+from .stream import Stream
 from .wire import decode_message, encode, error_text
 
 logger = logging.getLogger(__name__)
@@ -98,6 +99,8 @@ class ZMQMessageHandler:
         if not message_type.startswith('_'):
             try:
                 method = getattr(self.rep_handler, message_type, None)
+            except ReplyError:
+                raise
             except Exception as error:
                 logger.exception('The delegate could not give its attribute %r', message_type)
                 self.rep_stream.counters.failed += 1
@@ -167,8 +170,12 @@ class ZMQMessageHandler:
 
 def _does_not_fit(error: TypeError, method: Callable[..., Any], arguments: list[Any]) -> bool:
     """Whether it was the call itself that failed, and not the method."""
-    if error.__traceback__ is None or error.__traceback__.tb_next is not None:
-        return False
+    trace, function = error.__traceback__, method
+    while trace is not None and trace.tb_next is not None:
+        # A decorator may have been entered, the method itself not.
+        if not hasattr(function, '__wrapped__'):
+            return False
+        trace, function = trace.tb_next, function.__wrapped__
     try:
         inspect.signature(method).bind(*arguments)
     except TypeError:

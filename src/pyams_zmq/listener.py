@@ -81,23 +81,29 @@ def listen(socket: 'zmq.Socket[Any]', address: Address) -> Listener:
 
     :raises AddressError: where that cannot be done
     """
-    monitor = socket.get_monitor_socket(zmq.EVENT_LISTENING)
     try:
-        with _private_file(address):
+        with _events(socket) as monitor, _private_file(address):
             socket.bind(address.url)
-        # libzmq emits the event before bind() returns.
-        event = recv_monitor_message(monitor, zmq.NOBLOCK) if monitor.poll(0) else None
+            # libzmq emits the event before bind() returns.
+            event = recv_monitor_message(monitor, zmq.NOBLOCK) if monitor.poll(0) else None
     except OSError as error:
         raise _address_error(address, error) from None
     except zmq.ZMQError as error:
         raise _address_error(address, error) from None
-    finally:
-        socket.disable_monitor()
-        monitor.close()
     endpoint = socket.get_string(zmq.LAST_ENDPOINT)
     port = int(endpoint.rpartition(':')[2]) if address.transport == 'tcp' else None
     fd = int(event['value']) if event else None
     return Listener(endpoint, port, fd, None if fd is None else _inode(fd))
+
+
+@contextmanager
+def _events(socket: 'zmq.Socket[Any]') -> Iterator['zmq.Socket[Any]']:
+    monitor = socket.get_monitor_socket(zmq.EVENT_LISTENING)
+    try:
+        yield monitor
+    finally:
+        socket.disable_monitor()
+        monitor.close()
 
 
 def _address_error(address: Address, error: Exception) -> AddressError:
@@ -140,5 +146,7 @@ def _check_path(path: str) -> None:
     if not stat.S_ISSOCK(mode):
         raise FileExistsError(errno.EEXIST, 'exists and is no socket')
     with sockets.socket(sockets.AF_UNIX) as probe:
-        if probe.connect_ex(path) == 0:
+        probe.setblocking(False)  # its owner may be too busy to answer
+        # Anything else than a refusal, such as a socket of another type, tells that somebody is there.
+        if probe.connect_ex(path) != errno.ECONNREFUSED:
             raise OSError(errno.EADDRINUSE, 'in use')

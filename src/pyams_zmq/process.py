@@ -24,8 +24,9 @@ from .guardian import Guardian, reset_signals
 from .interfaces import IZMQProcess, ZMQProcessStartedEvent
 from .listener import Listener, listen
 from .readiness import Readiness, join
-from .security import ZAP_DOMAIN, Authenticator, parse_auth, parse_clients, protect
-from .stream import ReplyStream, Stream
+from .rep import ReplyStream
+from .security import Authenticator, parse_auth, parse_clients, protect
+from .stream import Stream
 from .wire import error_text
 
 logger = logging.getLogger(__name__)
@@ -51,7 +52,7 @@ class ZMQProcess(multiprocessing.Process):
     """
 
     #: 0MQ type of the response socket. A :data:`zmq.REP` is run on a :data:`zmq.ROUTER`, see
-    #: :class:`pyams_zmq.stream.ReplyStream`.
+    #: :class:`pyams_zmq.rep.ReplyStream`.
     socket_type: int = zmq.REP
 
     #: The :class:`pyams_zmq.security.Authenticator` of the running process; None where nothing is enforced.
@@ -95,8 +96,7 @@ class ZMQProcess(multiprocessing.Process):
         self.executor: ThreadPoolExecutor | None = None
         if workers is not None:
             self.workers = workers
-        if isinstance(self.workers, bool) or not isinstance(self.workers, int) or self.workers < 0:
-            raise ValueError(f'workers is a number of threads, 0 for none, not {self.workers!r}')
+        self._check()
         if parse_address(bind_addr).transport == 'ipc' and self.clients:
             raise ValueError(
                 'clients names hosts, but only processes of this host can reach an ipc socket; leave clients'
@@ -109,6 +109,18 @@ class ZMQProcess(multiprocessing.Process):
         self._asked_to_end: int | None = None
         self._draining = False
         self._started_at = time.monotonic()
+
+    def _check(self) -> None:
+        if isinstance(self.workers, bool) or not isinstance(self.workers, int) or self.workers < 0:
+            raise ValueError(f'workers is a number of threads, 0 for none, not {self.workers!r}')
+        if type(self.max_in_flight) is not int or self.max_in_flight < 1:
+            raise ValueError(f'max_in_flight is a number of messages above 0, not {self.max_in_flight!r}')
+        for name in 'stop_timeout', 'reply_timeout':
+            seconds = getattr(self, name)
+            if seconds is None and name == 'reply_timeout':
+                continue
+            if type(seconds) not in (int, float) or not 0 < seconds < threading.TIMEOUT_MAX:
+                raise ValueError(f'{name} is a number of seconds above 0, not {seconds!r}')
 
     # In the parent
 
@@ -124,7 +136,10 @@ class ZMQProcess(multiprocessing.Process):
     def _bootstrap(self, parent_sentinel: Any = None) -> int:
         # What the child does first. Until it takes them over, signals are not those of its parent's loop.
         reset_signals()
-        return super()._bootstrap(parent_sentinel)  # type: ignore[misc, no-any-return]
+        code: int = super()._bootstrap(parent_sentinel)  # type: ignore[misc]
+        if self._guardian is not None:
+            self._guardian.end_by_force_if_begun()
+        return code
 
     def start(self) -> None:
         """Start the process, from the thread that calls; see :meth:`wait_ready` for how it went."""
@@ -173,9 +188,8 @@ class ZMQProcess(multiprocessing.Process):
         if self.registry is not None:
             manager.push({'registry': self.registry, 'request': None})
         try:
-            self._prepare()
-            if self.loop is not None:
-                self.loop.start()
+            self._prepare(guardian)
+            self.loop.start()  # type: ignore[attr-defined] # setup() has made it
         finally:
             self._tear_down(guardian)
             if self.registry is not None:
@@ -184,15 +198,17 @@ class ZMQProcess(multiprocessing.Process):
                 # Run in the foreground: the process has other things to do afterwards.
                 guardian.stop()
 
-    def _prepare(self) -> None:
+    def _prepare(self, guardian: Guardian) -> None:
         try:
             self.setup()
             self.init_stream()
             get_current_registry().notify(ZMQProcessStartedEvent(self))
         except AddressError as error:
-            self._give_up(ExitCode.ADDRESS, str(error.args[-1]))
+            guardian.exit_code = ExitCode.ADDRESS
+            self._give_up(guardian.exit_code, str(error.args[-1]))
         except Exception as error:
-            self._give_up(ExitCode.SETUP, error_text(error), error)
+            guardian.exit_code = ExitCode.SETUP
+            self._give_up(guardian.exit_code, error_text(error), error)
         endpoint = next((listener.endpoint for listener in self._listeners()), '')
         logger.info('%s is ready at %s', self.name, endpoint)
         if self._readiness is not None:
@@ -204,8 +220,6 @@ class ZMQProcess(multiprocessing.Process):
         logger.error('%s could not start: %s', self.name, reason, exc_info=error)
         if self._readiness is not None:
             self._readiness.report(None, reason)
-        if self._guardian is not None:
-            self._guardian.exit_code = code
         raise SystemExit(code)
 
     def setup(self) -> None:
@@ -217,7 +231,7 @@ class ZMQProcess(multiprocessing.Process):
             if self.clients:
                 self.auth_thread.allow(*self.clients)
             if self.passwords:
-                self.auth_thread.configure_plain(ZAP_DOMAIN, self.passwords)
+                self.auth_thread.configure_plain(passwords=self.passwords)
             self.auth_thread.start()
         # Never the current loop: in a forked child it would be the parent's.
         loop = self.loop = AsyncIOLoop(make_current=False)
@@ -308,17 +322,14 @@ class ZMQProcess(multiprocessing.Process):
         }
 
     def _on_loop(self, callback: Any, *args: Any) -> None:
-        """Have something called on the loop, if it is there and has not ended yet."""
-        try:
-            if self.loop is not None:
-                self.loop.add_callback(callback, *args)
-        except RuntimeError:
-            logger.debug('The loop has ended already')
+        """Have something called on the loop, unless there is none yet; one that has ended ignores it."""
+        if self.loop is not None:
+            self.loop.add_callback(callback, *args)
 
     def _signalled(self, number: int) -> None:
         """Called in the guardian's thread."""
-        self._asked_to_end = number
-        self._on_loop(self.exit, number, None)
+        self._asked_to_end = int(number)
+        self._on_loop(self.exit, self._asked_to_end, None)
 
     async def _drain(self) -> None:
         if self._draining or self.loop is None:
@@ -339,7 +350,7 @@ class ZMQProcess(multiprocessing.Process):
         if guardian.orphaned:
             # The sockets cannot be closed any more. The last replies are with 0MQ's own threads, and there
             # is no way to ask whether they have gone out.
-            time.sleep(_LINGER / 1000)
+            time.sleep(min(_LINGER / 1000, self.stop_timeout / 2))
         else:
             for stream in self._streams:
                 stream.close(_LINGER)

@@ -8,6 +8,7 @@ import re
 import socket as sockets
 import threading
 from collections.abc import Iterable
+from contextlib import suppress
 from typing import Any, TypeAlias
 
 import zmq
@@ -26,6 +27,9 @@ _STOP = b'STOP'
 _PLAIN_LIMIT = 255
 
 _HOST_NAME = re.compile(r'(?!-)[\w-]{1,63}(?<!-)(\.(?!-)[\w-]{1,63}(?<!-))*\.?')
+
+# What libzmq writes (ipc_listener.cpp) in place of the address: user, group and process id.
+_IPC_PEER = re.compile(r'localhost:\d+:\d+:\d+')
 
 Network: TypeAlias = ipaddress.IPv4Network | ipaddress.IPv6Network
 
@@ -48,7 +52,12 @@ def parse_auth(auth: str | None) -> Passwords | None:
     user, colon, password = auth.partition(':') if isinstance(auth, str) else ('', '', '')
     if not (user and colon and password):
         raise ValueError("auth is 'user:password', with a colon between the two and neither empty")
-    if max(len(user.encode()), len(password.encode())) > _PLAIN_LIMIT:
+    try:
+        longest = max(len(user.encode()), len(password.encode()))
+    except UnicodeEncodeError:
+        # Without the original, which shows the password.
+        raise ValueError('auth holds characters that UTF-8 does not have') from None
+    if longest > _PLAIN_LIMIT:
         raise ValueError(f'auth takes user names and passwords of at most {_PLAIN_LIMIT} bytes')
     return Passwords({user: password})
 
@@ -63,7 +72,12 @@ def parse_clients(clients: str | Iterable[str] | None) -> list[str] | None:
     """
     if not clients:
         return None
-    text = clients if isinstance(clients, str) else ' '.join(clients)
+    try:
+        text = clients if isinstance(clients, str) else ' '.join(clients)
+    except TypeError:
+        raise ValueError(
+            f'clients is text with addresses, networks and host names, not {clients!r}'
+        ) from None
     names = [name for name in re.split(r'[\s,]+', text) if name]
     for name in names:
         if _network(name) is None and not _is_host_name(name):
@@ -71,6 +85,8 @@ def parse_clients(clients: str | Iterable[str] | None) -> list[str] | None:
                 f'{name!r} in clients is no IP address, no network (as 10.0.0.0/8) and no host name;'
                 ' leave clients empty to let everybody in'
             )
+    if not names and text.strip():
+        raise ValueError(f'{text!r} names no clients; leave clients empty to let everybody in')
     return names or None
 
 
@@ -178,6 +194,8 @@ class Authenticator(zmq.auth.Authenticator):
             logger.debug('The context ended before the authenticator was stopped')
         finally:
             loop.close()
+            with suppress(zmq.ZMQError):  # the context has ended
+                self.zap_socket.unbind(_ZAP_ENDPOINT)  # at once, unlike close()
             self.zap_socket.close()
 
     def _answer(self, question: list[bytes], loop: asyncio.AbstractEventLoop) -> list[bytes]:
@@ -194,7 +212,9 @@ class Authenticator(zmq.auth.Authenticator):
 
     def _judge(self, question: list[bytes], loop: asyncio.AbstractEventLoop) -> tuple[str | None, str]:
         """Return the user's name, or None and the reason of a refusal."""
-        _version, _id, domain_name, peer, _identity, mechanism, *credentials = question
+        version, _id, domain_name, peer, _identity, mechanism, *credentials = question
+        if version != _ZAP_VERSION:
+            raise ValueError(f'unknown version of ZAP: {version!r}')
         domain = domain_name.decode(self.encoding, 'replace')
         address = peer.decode(self.encoding, 'replace')
         if not self._is_welcome(address):
@@ -211,8 +231,8 @@ class Authenticator(zmq.auth.Authenticator):
         try:
             ip = ipaddress.ip_address(address.partition('%')[0])
         except ValueError:
-            # A peer on an ipc socket ('localhost:uid:gid:pid'): the file's mode has let it in.
-            return True
+            # A peer on an ipc socket: the file's mode has let it in.
+            return bool(_IPC_PEER.fullmatch(address))
         if isinstance(ip, ipaddress.IPv6Address) and ip.ipv4_mapped:
             ip = ip.ipv4_mapped
         listed = any(ip in network for network in self._networks)

@@ -1,7 +1,7 @@
 """The helpers of a caller: a connected socket, and the reply that comes back on it."""
 
 import os
-import threading
+import time
 from typing import Any
 
 import zmq
@@ -12,7 +12,6 @@ from .wire import decode
 
 _MAX_SOCKETS = 16384
 
-_lock = threading.Lock()
 _contexts: dict[int, 'zmq.Context[Any]'] = {}
 
 
@@ -21,6 +20,21 @@ class ClientSocket(zmq.Socket[bytes]):
 
     def __del__(self) -> None:
         self.close()
+
+    def send(  # type: ignore[override]
+        self, data: Any, flags: int = 0, copy: bool = True, track: bool = False, **kwargs: Any
+    ) -> Any:
+        """As :meth:`zmq.Socket.send`.
+
+        A REQ that was refused has nobody to send to, and would wait for ever. Its message is lost, as one
+        that was sent a moment before the refusal came: :func:`zmq_response` tells.
+        """
+        try:
+            return super().send(data, flags | zmq.NOBLOCK, copy, track, **kwargs)
+        except zmq.Again:
+            if self.type == zmq.REQ and not flags & zmq.NOBLOCK:
+                return None
+            return super().send(data, flags, copy, track, **kwargs)
 
 
 def shared_context() -> 'zmq.Context[Any]':
@@ -31,13 +45,15 @@ def shared_context() -> 'zmq.Context[Any]':
     pid = os.getpid()
     context = _contexts.get(pid)
     if context is None:
-        with _lock:
-            context = _contexts.get(pid)
-            if context is None:
-                context = zmq.Context()
-                # Before the first socket; 0MQ's own 1,023 are soon used up in a server with many threads.
-                context.set(zmq.MAX_SOCKETS, min(_MAX_SOCKETS, context.get(zmq.SOCKET_LIMIT)))
-                _contexts[pid] = context
+        # Two threads may come here at once; a lock might be held for ever in a forked process.
+        context = _contexts.setdefault(pid, _new_context())
+    return context
+
+
+def _new_context() -> 'zmq.Context[Any]':
+    context = zmq.Context()
+    # Before the first socket; 0MQ's own 1,023 are soon used up in a server with many threads.
+    context.set(zmq.MAX_SOCKETS, min(_MAX_SOCKETS, context.get(zmq.SOCKET_LIMIT)))
     return context
 
 
@@ -60,8 +76,19 @@ def zmq_socket(
     :raises ValueError: where the address or ``auth`` makes no sense
     """
     socket, url = prepare_socket(address, socket_type, linger, protocol, auth)
-    socket.connect(url)
+    connect(socket, url)
     return socket
+
+
+def connect(socket: 'zmq.Socket[bytes]', url: str) -> None:
+    """Connect a socket.
+
+    :raises ValueError: where 0MQ cannot make sense of the address
+    """
+    try:
+        socket.connect(url)
+    except zmq.ZMQError as error:
+        raise ValueError(f'{url!r} is no address to connect to: {error}') from None
 
 
 def prepare_socket(
@@ -89,6 +116,11 @@ def zmq_response(socket: 'zmq.Socket[bytes]', flags: int = zmq.POLLIN, timeout: 
     :param timeout: seconds
     :returns: the decoded reply, ``[503, "Connection timeout"]`` where none came
     """
-    if socket.poll(int(timeout * 1000), flags):
+    deadline = time.monotonic() + timeout
+    events = socket.poll(int(timeout * 1000), flags)
+    if events and not events & zmq.POLLIN:
+        # It can be written to, say; that is no reply.
+        events = socket.poll(max(0, int((deadline - time.monotonic()) * 1000)))
+    if events:
         return decode(socket.recv())
     return [503, 'Connection timeout']

@@ -1,8 +1,7 @@
 """Streams: how the sockets of a process meet its loop.
 
 A :class:`Stream` cannot be broken by its callback, takes several messages per wake-up, and stops reading
-where too many are under way. A :class:`ReplyStream` is the service's end of request and reply: what
-:data:`zmq.REP` is meant to be, on a :data:`zmq.ROUTER`.
+where too many are under way.
 """
 
 import asyncio
@@ -11,7 +10,6 @@ import logging
 import os
 import threading
 from collections.abc import Awaitable, Callable, Sequence
-from contextvars import ContextVar
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -21,6 +19,7 @@ from zmq.eventloop.zmqstream import ZMQStream
 
 from .fork import end_copy
 from .listener import Listener
+from .request import Request, current
 from .wire import encode, error_text
 
 logger = logging.getLogger(__name__)
@@ -48,51 +47,6 @@ class Counters:
     unwanted: int = 0
 
 
-class Request:
-    """One message that is being handled, and its reply."""
-
-    __slots__ = ('answered', 'detached', 'envelope', 'expired', 'parts', 'stream')
-
-    def __init__(self, stream: 'Stream', envelope: list[Any]) -> None:
-        self.stream = stream
-        #: The frames that lead the reply back to its client.
-        self.envelope = envelope
-        #: Frames of the reply that were sent with SNDMORE.
-        self.parts: list[Any] = []
-        self.answered = False
-        self.detached = False
-        self.expired = False
-
-    def detach(self) -> None:
-        """Let the next messages come while this one is being handled."""
-        self.detached = True
-        self.stream.in_flight += 1
-
-    def reply(self, frames: Sequence[Any], flags: int = 0, copy: bool = True, track: bool = False) -> Any:
-        """Send the reply, unless there was one already.
-
-        :returns: as :meth:`zmq.Socket.send_multipart`
-        """
-        stream = self.stream
-        if self.answered:
-            stream.counters.unwanted += 1
-            if not self.expired:
-                logger.warning('A second reply to the same message was dropped')
-            return None
-        if not (frames or self.parts):
-            raise ValueError('a reply has at least one frame')
-        if flags & zmq.SNDMORE:
-            self.parts += frames
-            return None
-        status = stream.send_reply([*self.envelope, *self.parts, *frames], copy, track)
-        self.answered = True
-        stream.finished(self)
-        return status
-
-
-_current: ContextVar[Request | None] = ContextVar('pyams_zmq_request', default=None)
-
-
 class Stream(ZMQStream):
     """A stream whose callback gets one message at a time and cannot break it.
 
@@ -112,6 +66,7 @@ class Stream(ZMQStream):
         self._copy = True
         self._pid = os.getpid()
         self._taking = False
+        self._delivering: Request | None = None
         self._scheduled = False
         self._draining = False
         self._idle: asyncio.Event | None = None
@@ -131,12 +86,18 @@ class Stream(ZMQStream):
         :param frames: what the handler was called with
         :param index: which of them is the message; those before it lead the reply back
         """
-        request = _current.get()
-        if request is None or request.stream is not self:
-            # The handler was called by something else than this stream: there is nobody to reply to.
-            request = Request(self, [])
+        # Without one the handler was called by something else than this stream: nobody waits for a reply.
+        request = self.find_request() or Request(self, [])
         self._address(request, frames, index)
         return request
+
+    def find_request(self) -> Request | None:
+        """Find the message that the calling code was called for.
+
+        :returns: None where it cannot be told
+        """
+        request = current.get()
+        return request if request is not None and request.stream is self else None
 
     @property
     def _held(self) -> bool:
@@ -156,10 +117,14 @@ class Stream(ZMQStream):
             self._scheduled = True
             self.io_loop.add_callback(self._look)
 
+    def _handle_events(self, fd: Any, events: int) -> None:
+        if not self._scheduled:  # else one batch is due in this turn of the loop already
+            super()._handle_events(fd, events)  # type: ignore[no-untyped-call]
+
     def _look(self) -> None:
         self._scheduled = False
         if self.socket is not None:
-            self._handle_events(self.socket, 0)  # type: ignore[no-untyped-call]
+            self._handle_events(self.socket, 0)
 
     def _take(self, frames: list[Any]) -> None:
         self._taking = True
@@ -183,7 +148,8 @@ class Stream(ZMQStream):
             self.counters.dropped += 1
             return
         self.counters.received += 1
-        token = _current.set(request)
+        token = current.set(request)
+        self._delivering = request
         try:
             outcome = self._callback(body)  # type: ignore[misc]
             if inspect.isawaitable(outcome):
@@ -194,7 +160,8 @@ class Stream(ZMQStream):
             self._failed(request, error)
         finally:
             end_copy(self._pid)
-            _current.reset(token)
+            current.reset(token)
+            self._delivering = None
         self._delivered(request)
 
     async def _finish(self, request: Request, outcome: Awaitable[Any]) -> None:
@@ -202,8 +169,10 @@ class Stream(ZMQStream):
         try:
             await outcome
         except BaseException as error:
+            end_copy(self._pid, error)
             self._failed(request, error)
         finally:
+            end_copy(self._pid)
             self.in_flight -= 1
             self._went_on()
 
@@ -215,7 +184,7 @@ class Stream(ZMQStream):
     def _failed(self, request: Request, error: BaseException) -> None:
         logger.error('The handler of a message raised', exc_info=error)
         self.counters.failed += 1
-        if not request.answered:
+        if not (request.answered or request.handled):
             request.parts.clear()
             request.reply([encode([500, error_text(error)])])
 
@@ -241,6 +210,20 @@ class Stream(ZMQStream):
         """Called when the callback has returned."""
 
     # Sending
+
+    def flush(self, flag: int = zmq.POLLIN | zmq.POLLOUT, limit: int | None = None) -> int:
+        """Send what waits to be sent.
+
+        Nothing is received meanwhile: messages come one at a time, and one that nobody takes would be lost.
+        """
+        return super().flush(flag & zmq.POLLOUT, limit)
+
+    def send_multipart(self, msg: Sequence[Any], *args: Any, **kwargs: Any) -> None:
+        """As :meth:`zmq.eventloop.zmqstream.ZMQStream.send_multipart`."""
+        request = self.find_request()
+        if request is not None and list(msg[: len(request.envelope)]) == request.envelope:
+            request.handled = True
+        super().send_multipart(msg, *args, **kwargs)
 
     def send_reply(self, frames: list[Any], copy: bool, track: bool) -> Any:
         """Send a reply, its envelope included, at once."""
@@ -288,97 +271,3 @@ class Stream(ZMQStream):
         self._idle = asyncio.Event()
         if self.busy:
             await self._idle.wait()
-
-
-class ReplyStream(Stream):
-    """The service's end of request and reply.
-
-    Every request gets one reply: what is sent in answer to a message goes to the client that it came from,
-    whenever that is, and a second one goes nowhere. A handler that returns without a reply may send it later;
-    until then the next message waits.
-
-    :param reply_timeout: seconds such a reply may take, before the client gets a 500; None: for ever
-    """
-
-    def __init__(
-        self, socket: 'zmq.Socket[Any]', loop: IOLoop, max_in_flight: int, reply_timeout: float | None
-    ) -> None:
-        super().__init__(socket, loop, max_in_flight)
-        self._reply_timeout = reply_timeout
-        self._waiting: Request | None = None
-        self._timer: object | None = None
-        # Replies still to come for requests that were given up.
-        self._owed = 0
-
-    def _open(self, frames: list[Any]) -> tuple[Request | None, list[Any]]:
-        for index, frame in enumerate(frames[:-1], 1):
-            if not len(frame):
-                return Request(self, frames[:index]), frames[index:]
-        return None, []
-
-    def _address(self, request: Request, frames: list[Any], index: int) -> None:
-        """Nothing to do: the delimiter frame told what leads the reply back."""
-
-    @property
-    def _held(self) -> bool:
-        return self._waiting is not None or super()._held
-
-    @property
-    def busy(self) -> bool:
-        """Whether a message is being handled or waits for its reply."""
-        return self._waiting is not None or super().busy
-
-    def _delivered(self, request: Request) -> None:
-        if not request.answered and not request.detached:
-            self._waiting = request
-            if self._reply_timeout is not None:
-                self._timer = self.io_loop.call_later(self._reply_timeout, self._expire, request)
-
-    def _expire(self, request: Request) -> None:
-        logger.error('No reply within %s s: the client got a 500 instead', self._reply_timeout)
-        self.counters.failed += 1
-        self._owed += 1
-        request.parts.clear()
-        request.reply([encode([500, f'TimeoutError: no reply within {self._reply_timeout} s'])])
-        request.expired = True
-
-    def finished(self, request: Request) -> None:
-        """Called when a request has been answered."""
-        if request is self._waiting:
-            self._waiting = None
-            if self._timer is not None:
-                self.io_loop.remove_timeout(self._timer)
-                self._timer = None
-        super().finished(request)
-
-    def send_multipart(
-        self,
-        msg: Sequence[Any],
-        flags: int = 0,
-        copy: bool = True,
-        track: bool = False,
-        callback: Callable[..., Any] | None = None,
-        **kwargs: Any,
-    ) -> None:
-        """Reply to the message that is being handled; all the other ``send`` methods come here.
-
-        May be called from any thread, and later than the handler returns. Which message is meant is told by
-        :mod:`contextvars`: callbacks and tasks that the handler starts carry it along, other threads mean the
-        one that waits for its reply.
-        """
-        if not self.on_loop():
-            self.io_loop.add_callback(self.send_multipart, msg, flags, copy, track, callback, **kwargs)
-            return
-        request = _current.get()
-        if request is None or request.stream is not self:
-            request = None if self._owed else self._waiting
-        if request is None or request.expired:
-            self._owed = max(0, self._owed - 1)
-            self.counters.unwanted += 1
-            logger.warning('A reply was dropped: it came too late, or no message asked for it')
-            return
-        status = request.reply(msg, flags, copy, track)
-        if callback is not None:
-            self.on_send(callback)
-        if self._send_callback is not None:
-            self._run_callback(self._send_callback, msg, status)

@@ -1,0 +1,22 @@
+"""What :mod:`concurrent.futures` knows of its threads, and does not publish."""
+
+import concurrent.futures.thread
+import threading
+from collections.abc import MutableMapping
+from typing import Any
+
+_queues: MutableMapping[threading.Thread, Any] = getattr(concurrent.futures.thread, '_threads_queues', {})
+
+
+def pooled_threads() -> set[threading.Thread]:
+    """Return the threads of all :class:`concurrent.futures.ThreadPoolExecutor` of the process."""
+    return set(_queues)
+
+
+def forget_pools() -> None:
+    """Leave the pools behind in a forked process, where their threads do not exist.
+
+    Python would join them at its end. If one of them is the thread that forked, that is an error, and the
+    exit code 1.
+    """
+    _queues.clear()

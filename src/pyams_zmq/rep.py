@@ -1,0 +1,151 @@
+"""The service's end of request and reply: what :data:`zmq.REP` is meant to be, on a :data:`zmq.ROUTER`."""
+
+import logging
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import zmq
+from tornado.ioloop import IOLoop
+
+from .request import Request, Threads
+from .stream import Stream
+from .wire import encode
+
+logger = logging.getLogger(__name__)
+
+
+class ReplyStream(Stream):
+    """The service's end of request and reply.
+
+    Every request gets one reply: what is sent in answer to a message goes to the client that it came from,
+    whenever that is, and a second one goes nowhere. A handler that returns without a reply may send it later;
+    until then the next message waits.
+
+    :param reply_timeout: seconds such a reply may take, before the client gets a 500; None: for ever
+    """
+
+    def __init__(
+        self, socket: 'zmq.Socket[Any]', loop: IOLoop, max_in_flight: int, reply_timeout: float | None
+    ) -> None:
+        super().__init__(socket, loop, max_in_flight)
+        self._reply_timeout = reply_timeout
+        self._waiting: Request | None = None
+        self._timer: object | None = None
+        self._threads = Threads()
+        # For each reply that may still come, of a message that was given up and cannot be told from the one
+        # that waits by then: when it is not reckoned with any more.
+        self._owed: deque[float] = deque()
+        # What such a reply was taken for when it came while another message waited.
+        self._mistakable: float | None = None
+
+    def on_recv(self, callback: Callable[[list[Any]], Any] | None, copy: bool = True) -> None:
+        """As :meth:`zmq.eventloop.zmqstream.ZMQStream.on_recv`."""
+        self._threads.begin()
+        super().on_recv(callback, copy)
+
+    def _open(self, frames: list[Any]) -> tuple[Request | None, list[Any]]:
+        for index, frame in enumerate(frames[:-1], 1):
+            if not len(frame):
+                return Request(self, frames[:index]), frames[index:]
+        return None, []
+
+    def _address(self, request: Request, frames: list[Any], index: int) -> None:
+        """Nothing to do: the delimiter frame told what leads the reply back."""
+
+    @property
+    def _held(self) -> bool:
+        return self._waiting is not None or super()._held
+
+    @property
+    def busy(self) -> bool:
+        """Whether a message is being handled or waits for its reply."""
+        return self._waiting is not None or super().busy
+
+    def _delivered(self, request: Request) -> None:
+        self._threads.look(request)
+        if not request.answered and not request.detached:
+            self._waiting = request
+            self._mistakable = None
+            if self._reply_timeout is not None:
+                self._timer = self.io_loop.call_later(self._reply_timeout, self._expire, request)
+
+    def _expire(self, request: Request) -> None:
+        logger.error('No reply within %s s: the client got a 500 instead', self._reply_timeout)
+        self.counters.failed += 1
+        if not self._threads.has(request):
+            # Where a reply was dropped meanwhile, it was this message's or the older one's: as old is the one
+            # that may still come.
+            lapse = self._mistakable or self.io_loop.time() + (self._reply_timeout or 0)
+            self._owed.append(lapse)
+        request.parts.clear()
+        request.reply([encode([500, f'TimeoutError: no reply within {self._reply_timeout} s'])])
+        request.expired = True
+
+    def finished(self, request: Request) -> None:
+        """Called when a request has been answered."""
+        if request is self._waiting:
+            self._waiting = None
+            if self._timer is not None:
+                self.io_loop.remove_timeout(self._timer)
+                self._timer = None
+        super().finished(request)
+
+    def find_request(self) -> Request | None:
+        """Find the message that the calling code was called for.
+
+        :returns: None where it cannot be told
+        """
+        request = super().find_request()
+        if request is None and not self.on_loop():
+            request = self._threads.claim(self._delivering or self._waiting)
+        return request
+
+    def send_multipart(
+        self,
+        msg: Sequence[Any],
+        flags: int = 0,
+        copy: bool = True,
+        track: bool = False,
+        callback: Callable[..., Any] | None = None,
+        **_kwargs: Any,
+    ) -> None:
+        """Reply to the message that is being handled; all the other ``send`` methods come here.
+
+        May be called from any thread, and later than the handler returns. Which message is meant is told by
+        :mod:`contextvars`: callbacks and tasks that the handler starts carry it along. A thread means the
+        message that it was started for, or if it has replied already or is older, the one that waits.
+        """
+        request = self.find_request()
+        if self.on_loop():
+            self._reply(request, msg, (flags, copy, track), callback)
+        else:
+            self.io_loop.add_callback(self._reply, request, msg, (flags, copy, track), callback)
+
+    def _reply(
+        self,
+        request: Request | None,
+        msg: Sequence[Any],
+        options: tuple[int, bool, bool],
+        callback: Callable[..., Any] | None,
+    ) -> None:
+        if request is None:
+            request = self._guess()
+        if request is None or request.expired:
+            self.counters.unwanted += 1
+            logger.warning('A reply was dropped: it came too late, or no message asked for it')
+            return
+        status = request.reply(msg, *options)
+        if callback is not None:
+            self.on_send(callback)
+        if self._send_callback is not None:
+            self._run_callback(self._send_callback, msg, status)
+
+    def _guess(self) -> Request | None:
+        """Return the message that waits, unless an older one's reply may have come instead."""
+        while self._owed and self._owed[0] < self.io_loop.time():
+            self._owed.popleft()
+        if not self._owed:
+            return self._waiting
+        self._mistakable = self._owed.popleft()
+        return None
