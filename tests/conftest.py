@@ -13,6 +13,9 @@ import pytest
 from pyams_zmq.client import ZMQClient
 from services import EchoHandler, Process
 
+# A shell ignores it in what it runs in the background, and so would all that the tests start.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+
 
 @pytest.fixture(autouse=True)
 def _no_process_left():
