@@ -1,10 +1,20 @@
 """Clients that say what they like, and delegates made to order."""
 
 import json
+import sys
 
 import zmq
 
 from pyams_zmq.handler import ZMQMessageHandler
+
+#: An interpreter to which every warning is an error, but for those of Pyramid's own imports.
+STRICT_PYTHON = [
+    sys.executable,
+    *('-W', 'error'),
+    *('-W', 'ignore:pkg_resources is deprecated'),
+    *('-W', 'ignore:Deprecated call to `pkg_resources'),
+    *('-W', "ignore:'cgi' is deprecated"),
+]
 
 
 def message(message_type, data=None):

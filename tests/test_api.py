@@ -5,7 +5,6 @@ import json
 import math
 import multiprocessing
 import subprocess
-import sys
 from importlib import import_module
 
 import pytest
@@ -19,6 +18,7 @@ from zope.interface.interfaces import IObjectEvent, ObjectEvent
 from zope.interface.verify import verifyObject
 
 import pyams_zmq
+from peers import STRICT_PYTHON
 from pyams_zmq import interfaces
 from pyams_zmq.handler import ZMQMessageHandler
 from pyams_zmq.process import ZMQProcess, process_exit_func
@@ -258,7 +258,7 @@ def test_importing_the_package_imports_nothing_optional():
         'print(*{name.partition(".")[0] for name in sys.modules})'
     )
     output = subprocess.run(
-        [sys.executable, '-W', 'ignore::UserWarning', '-c', script],
+        [*STRICT_PYTHON, '-c', script],
         capture_output=True,
         text=True,
         timeout=60,

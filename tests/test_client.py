@@ -8,7 +8,6 @@ import os
 import signal
 import socket as sockets
 import subprocess
-import sys
 import threading
 import time
 import warnings
@@ -18,6 +17,7 @@ import psutil
 import pytest
 import zmq
 
+from peers import STRICT_PYTHON
 from pyams_zmq.client import Reply, ZMQClient
 from pyams_zmq.handler import ZMQMessageHandler
 from services import Echo, Process
@@ -405,7 +405,7 @@ def test_a_client_left_alone_does_not_connect_again_and_again(wait_until):
 
 
 def run(script, *args):
-    command = [sys.executable, '-W', 'error', '-c', script, *args]
+    command = [*STRICT_PYTHON, '-c', script, *args]
     result = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert result.stderr == ''
     assert result.returncode == 0
@@ -548,7 +548,7 @@ except KeyboardInterrupt:
     print('interrupted', flush=True)
 print(client.call('echo', 'after').body)
 """
-    command = [sys.executable, '-W', 'error', '-c', script, process.endpoint]
+    command = [*STRICT_PYTHON, '-c', script, process.endpoint]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as child:
         assert gated.handler.entered.wait(20)
         child.send_signal(signal.SIGINT)

@@ -740,7 +740,7 @@ class Odd:
     length = staticmethod(len)  # builtins have no frames of their own to tell where they failed
     process = 'to be replaced'
     function = staticmethod(plain)
-    partial = functools.partial(plain, 'more')
+    partial = staticmethod(functools.partial(plain, 'more'))
     instance = Callable()
     async_instance = AsyncCallable()
     class_itself = list

@@ -7,7 +7,6 @@ import os
 import resource
 import socket as sockets
 import subprocess
-import sys
 import threading
 import time
 import warnings
@@ -19,6 +18,7 @@ import psutil
 import pytest
 import zmq
 
+from peers import STRICT_PYTHON
 from pyams_zmq.client import ZMQClient
 from pyams_zmq.handler import ZMQMessageHandler
 from pyams_zmq.process import ZMQProcess
@@ -501,7 +501,7 @@ print(len(set(map(id, contexts))))
 
 def run(script, *args, timeout=10):
     """Run a script to its end; fails where it does not end in time, or says something wrong."""
-    command = [sys.executable, '-X', 'dev', '-W', 'error', '-c', script, *args]
+    command = [*STRICT_PYTHON, '-X', 'dev', '-c', script, *args]
     result = subprocess.run(command, capture_output=True, text=True, timeout=timeout, check=False)
     assert result.stderr == ''
     assert result.returncode == 0
