@@ -61,6 +61,7 @@ class ZMQMessageHandler:
         request = self.rep_stream.current_request(frames, self._json_load)
         try:
             message_type, arguments = self._read(frames)
+            request.message_type = message_type
             method = self._find(message_type)
         except ReplyError as error:
             request.reply([encode([error.status, error.body])])
@@ -103,7 +104,7 @@ class ZMQMessageHandler:
                 raise
             except Exception as error:
                 logger.exception('The delegate could not give its attribute %r', message_type)
-                self.rep_stream.counters.failed += 1
+                self.rep_stream.count_failure(message_type, error)
                 raise ReplyError(500, error_text(error)) from None
         if not callable(method):
             raise ReplyError(404, f'No such message type: {message_type}')
@@ -133,7 +134,7 @@ class ZMQMessageHandler:
             except BaseException as unfit:
                 error = unfit
         logger.error('The method for %r raised', message_type, exc_info=error)
-        self.rep_stream.counters.failed += 1
+        self.rep_stream.count_failure(message_type, error)
         return encode([500, error_text(error)])
 
     def _hand_over(self, request: Request, message_type: str, done: 'Future[bytes | Awaitable[Any]]') -> None:

@@ -13,6 +13,12 @@ def pooled_threads() -> set[threading.Thread]:
     return set(_queues)
 
 
+def waiting(executor: Any) -> int:
+    """Return how many calls wait for a free thread of an executor; 0 where it cannot be told."""
+    queue = getattr(executor, '_work_queue', None)
+    return 0 if queue is None else queue.qsize()
+
+
 def forget_pools() -> None:
     """Leave the pools behind in a forked process, where their threads do not exist.
 

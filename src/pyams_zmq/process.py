@@ -23,6 +23,8 @@ from .exceptions import AddressError, ExitCode, ProcessStartError
 from .guardian import Guardian, reset_signals
 from .interfaces import IZMQProcess, ZMQProcessStartedEvent
 from .listener import Listener, listen
+from .metrics import resources
+from .pools import waiting
 from .readiness import Readiness, join
 from .rep import ReplyStream
 from .security import Authenticator, parse_auth, parse_clients, protect
@@ -313,12 +315,18 @@ class ZMQProcess(multiprocessing.Process):
         self.stop()
 
     def status(self) -> dict[str, Any]:
-        """What ``_status`` tells of the process: its id, version, age in seconds and number of workers."""
+        """What ``_status`` tells of the process.
+
+        :returns: its ``pid``, ``version``, ``uptime`` (seconds), ``workers``, messages ``waiting`` for a free
+            worker, ``memory`` (bytes) and ``cpu`` (seconds)
+        """
         return {
             'pid': os.getpid(),
             'version': version('pyams_zmq'),
             'uptime': round(time.monotonic() - self._started_at, 3),
             'workers': self.workers,
+            'waiting': waiting(self.executor),
+            **resources(),
         }
 
     def _on_loop(self, callback: Any, *args: Any) -> None:

@@ -10,7 +10,7 @@ from tornado.ioloop import IOLoop
 
 from .request import Request, Threads
 from .stream import Stream
-from .wire import encode
+from .wire import encode, error_text
 
 logger = logging.getLogger(__name__)
 
@@ -72,14 +72,15 @@ class ReplyStream(Stream):
 
     def _expire(self, request: Request) -> None:
         logger.error('No reply within %s s: the client got a 500 instead', self._reply_timeout)
-        self.counters.failed += 1
+        error = TimeoutError(f'no reply within {self._reply_timeout} s')
+        self.count_failure(request.message_type, error)
         if not self._threads.has(request):
             # Where a reply was dropped meanwhile, it was this message's or the older one's: as old is the one
             # that may still come.
             lapse = self._mistakable or self.io_loop.time() + (self._reply_timeout or 0)
             self._owed.append(lapse)
         request.parts.clear()
-        request.reply([encode([500, f'TimeoutError: no reply within {self._reply_timeout} s'])])
+        request.reply([encode([500, error_text(error)])])
         request.expired = True
 
     def finished(self, request: Request) -> None:

@@ -2,6 +2,7 @@
 
 import logging
 import threading
+import time
 from collections.abc import Sequence
 from contextvars import ContextVar
 from typing import Any
@@ -17,7 +18,17 @@ logger = logging.getLogger(__name__)
 class Request:
     """One message that is being handled, and its reply."""
 
-    __slots__ = ('answered', 'detached', 'envelope', 'expired', 'handled', 'parts', 'stream')
+    __slots__ = (
+        'answered',
+        'began',
+        'detached',
+        'envelope',
+        'expired',
+        'handled',
+        'message_type',
+        'parts',
+        'stream',
+    )
 
     def __init__(self, stream: Any, envelope: list[Any]) -> None:
         #: The :class:`pyams_zmq.stream.Stream` that it came from.
@@ -31,6 +42,10 @@ class Request:
         self.expired = False
         #: Whether the handler of a raw socket has sent its client something by itself.
         self.handled = False
+        #: When it arrived, as :func:`time.perf_counter` tells the time.
+        self.began = time.perf_counter()
+        #: Empty until the handler has read it.
+        self.message_type = ''
 
     def detach(self) -> None:
         """Let the next messages come while this one is being handled."""

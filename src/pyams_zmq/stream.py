@@ -19,6 +19,7 @@ from zmq.eventloop.zmqstream import ZMQStream
 
 from .fork import end_copy
 from .listener import Listener
+from .metrics import Failures, Latencies
 from .request import Request, current
 from .wire import encode, error_text
 
@@ -56,6 +57,8 @@ class Stream(ZMQStream):
     def __init__(self, socket: 'zmq.Socket[Any]', loop: IOLoop, max_in_flight: int) -> None:
         super().__init__(socket, loop)
         self.counters = Counters()
+        self.latencies = Latencies()
+        self.failures = Failures()
         #: What the socket listens on, if it is bound.
         self.listener: Listener | None = None
         self.in_flight = 0
@@ -183,10 +186,15 @@ class Stream(ZMQStream):
 
     def _failed(self, request: Request, error: BaseException) -> None:
         logger.error('The handler of a message raised', exc_info=error)
-        self.counters.failed += 1
+        self.count_failure(request.message_type, error)
         if not (request.answered or request.handled):
             request.parts.clear()
             request.reply([encode([500, error_text(error)])])
+
+    def count_failure(self, message_type: str, error: BaseException) -> None:
+        """Count a message that failed, and keep why."""
+        self.counters.failed += 1
+        self.failures.add(message_type, error_text(error))
 
     # What the kinds of sockets differ in
 
@@ -242,6 +250,8 @@ class Stream(ZMQStream):
         """Called when a request has been answered."""
         if request.detached:
             self.in_flight -= 1
+        if not request.message_type.startswith('_'):  # the library's own, which monitors ask for all the time
+            self.latencies.record(request.began)
         self._went_on()
 
     def _went_on(self) -> None:
@@ -253,9 +263,15 @@ class Stream(ZMQStream):
         """Whether the caller is in the thread of the loop."""
         return threading.get_ident() == self._thread
 
-    def status(self) -> dict[str, int]:
-        """What ``_status`` tells of the stream: its counters, and the messages under way."""
-        return {**asdict(self.counters), 'in_flight': self.in_flight}
+    def status(self) -> dict[str, Any]:
+        """What ``_status`` tells of the stream: its counters, what is under way, how the others fared."""
+        return {
+            **asdict(self.counters),
+            'in_flight': self.in_flight,
+            'max_in_flight': self._max_in_flight,
+            **self.latencies.status(),
+            'failures': self.failures.status(),
+        }
 
     # Ending
 
