@@ -705,8 +705,11 @@ def test_run_of_ones_own(start, tmp_path):
 
     process = start(f'ipc://{tmp_path}/s', EchoHandler, cls=Own, wait=False)
     with Peer(f'ipc://{tmp_path}/s') as peer:
-        assert peer.ask('echo', 1) == [200, 1]
-        assert peer.ask('stop') == [200, 'stopping']
+        # A reply that takes a while to leave does not die with the process.
+        peer.send(message('echo', 20_000_000 * 'x'))
+        peer.send(message('stop'))
+        assert len(peer.reply()[1]) == 20_000_000
+        assert peer.reply() == [200, 'stopping']
     process.join(10)
     assert process.exitcode == 0
 

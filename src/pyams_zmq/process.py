@@ -141,6 +141,8 @@ class ZMQProcess(multiprocessing.Process):
         code: int = super()._bootstrap(parent_sentinel)  # type: ignore[misc]
         if self._guardian is not None:
             self._guardian.end_by_force_if_begun()
+        else:
+            self._close_sockets()  # a run() of one's own has not done it
         return code
 
     def start(self) -> None:
@@ -360,15 +362,18 @@ class ZMQProcess(multiprocessing.Process):
             # is no way to ask whether they have gone out.
             time.sleep(min(_LINGER / 1000, self.stop_timeout / 2))
         else:
-            for stream in self._streams:
-                stream.close(_LINGER)
-            if self.context is not None:
-                # Bounded, since a socket that a handler left open would keep it waiting.
-                term = threading.Thread(target=self.context.term, daemon=True)
-                term.start()
-                term.join(2 * _LINGER / 1000)
+            self._close_sockets()
         if self.loop is not None:
             self.loop.close()
+
+    def _close_sockets(self) -> None:
+        for stream in self._streams:
+            stream.close(_LINGER)
+        if self.context is not None:
+            # Bounded, since a socket that a handler left open would keep it waiting.
+            term = threading.Thread(target=self.context.term, daemon=True)
+            term.start()
+            term.join(2 * _LINGER / 1000)
 
 
 def process_exit_func(process: BaseProcess | None = None) -> None:
