@@ -82,7 +82,16 @@ class ZMQClient:
         :raises TypeError: where JSON cannot hold the data
         :raises ValueError: likewise, where the reply is not one frame of JSON, or for a senseless timeout
         """
-        payload = encode([message_type, data])
+        return self.send(encode([message_type, data]), timeout=timeout)
+
+    def send(self, payload: bytes, *, timeout: float | None = None) -> Reply:
+        """Send a message that is encoded already, and wait for the reply.
+
+        :param payload: JSON ``[type, data]``, as :func:`pyams_zmq.wire.encode` makes it
+        :param timeout: seconds; None: the client's own
+        :returns: as :meth:`call`
+        :raises ValueError: where the reply is not one frame of JSON, or for a senseless timeout
+        """
         seconds = self.timeout if timeout is None else _seconds(timeout)
         deadline = time.monotonic() + seconds
         hang_ups = 0

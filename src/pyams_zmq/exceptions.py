@@ -11,12 +11,16 @@ class ExitCode(IntEnum):
     OK = 0
     #: An exception that nobody caught; its traceback is on the standard error.
     ERROR = 1
+    #: The command line or a setting makes no sense, of ``pyams_zmq run``.
+    USAGE = 2
     #: The address could not be bound.
     ADDRESS = 3
     #: ``setup()``, ``init_stream()`` or a subscriber of the started event failed.
     SETUP = 4
     #: It was asked to end, and what was under way took longer than ``stop_timeout``.
     STOP_TIMEOUT = 5
+    #: Another process of this name runs already.
+    RUNNING = 6
 
 
 class ReplyError(Exception):
@@ -40,6 +44,10 @@ class ReplyError(Exception):
 
 class AddressError(OSError):
     """An address that cannot be bound; the text tells which one and why."""
+
+
+class SettingError(ValueError):
+    """A setting that makes no sense; the text tells which one, why, and what does."""
 
 
 class ProcessStartError(RuntimeError):

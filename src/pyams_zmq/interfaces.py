@@ -46,6 +46,10 @@ class IZMQMessageHandler(Interface):
     handler = Attribute("The delegate's class: its methods are the message types")
 
 
+class IZMQDeclarations(Interface):
+    """The processes that an application declares: a mapping of their names to their declarations."""
+
+
 class IZMQProcessStartedEvent(IObjectEvent):
     """A process has started; notified inside that process."""
 

@@ -124,6 +124,15 @@ class ZMQProcess(multiprocessing.Process):
             if type(seconds) not in (int, float) or not 0 < seconds < threading.TIMEOUT_MAX:
                 raise ValueError(f'{name} is a number of seconds above 0, not {seconds!r}')
 
+    def configure(self, **options: Any) -> None:
+        """Set attributes of the process before it is started.
+
+        :param options: such as ``workers=4``
+        :raises ValueError: where one makes no sense
+        """
+        vars(self).update(options)
+        self._check()
+
     # In the parent
 
     @property

@@ -74,6 +74,9 @@ class Reply(_Pair):
     #: False where the client itself made the reply, since none came.
     delivered: bool = True
 
+    #: Bytes of the reply as it came, 0 where the client itself made it.
+    size: int = 0
+
     @classmethod
     def received(cls, frame: Any) -> 'Reply':
         """Make a reply of what a process sent; anything but ``[int, body]`` becomes the body of a 200.
@@ -81,9 +84,10 @@ class Reply(_Pair):
         :raises ValueError: where the frame is not JSON
         """
         value = decode(frame)
-        if isinstance(value, list) and len(value) == 2 and type(value[0]) is int:
-            return cls(*value)
-        return cls(200, value)
+        pair = isinstance(value, list) and len(value) == 2 and type(value[0]) is int
+        reply = cls(*value) if pair else cls(200, value)
+        reply.size = len(frame)
+        return reply
 
     @classmethod
     def undelivered(cls, status: int, body: str) -> 'Reply':

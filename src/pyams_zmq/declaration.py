@@ -1,0 +1,144 @@
+"""A declared process: what the application, its settings and its commands know of it."""
+
+import threading
+from collections.abc import Mapping
+from typing import Any
+
+from zope.interface import implementer
+
+from .client import ZMQClient
+from .exceptions import SettingError
+from .handler import ZMQMessageHandler
+from .interfaces import IZMQDeclarations
+from .process import ZMQProcess
+from .rundir import RunDir
+from .settings import OPTIONS, check_name, nearest, read_global, read_options
+
+
+class Declaration:
+    """A process as :meth:`add_zmq_process` and the settings tell of it.
+
+    :param name: its name
+    :param settings: those of the application, which go before what is given in code
+    :param given: options given in code
+    :param source: what the application is built from, where the settings do not tell
+    :raises SettingError: where an option is unknown or makes no sense
+    """
+
+    def __init__(
+        self,
+        name: str,
+        settings: Mapping[str, Any],
+        given: Mapping[str, Any] | None = None,
+        source: str | None = None,
+    ) -> None:
+        self.name = check_name(name)
+        #: The options that are set, by name; see :data:`pyams_zmq.settings.OPTIONS`.
+        self.options = read_options(settings, name, given)
+        #: What the application is built anew from: path of an ``.ini`` file, or a dotted name; None: unknown.
+        self.source: str | None = self.options.get('app') or read_global(settings, 'ini') or source
+        self._run_dir = read_global(settings, 'run_dir')
+        self._client: ZMQClient | None = None
+        self._lock = threading.Lock()
+
+    @property
+    def run_dir(self) -> RunDir:
+        """The process's folder.
+
+        :raises SettingError: where it is not known what the application is built from
+        """
+        if self.source is None:
+            raise SettingError(
+                f'It is not known what the process {self.name!r} is built from: set'
+                ' "pyams_zmq.ini = %(__file__)s" in the .ini file, or app=\'package.module:factory\' where'
+                ' there is none'
+            )
+        return RunDir(self.source, self.name, self._run_dir)
+
+    @property
+    def public_options(self) -> dict[str, Any]:
+        """The options that are set, without those that are secret."""
+        return {name: value for name, value in self.options.items() if not OPTIONS[name].secret}
+
+    @property
+    def start(self) -> str | None:
+        """When the process is started: with the first ``'request'``, with the ``'app'``, or never (None)."""
+        return self.options.get('start', 'request')  # type: ignore[no-any-return]
+
+    @property
+    def address(self) -> Any:
+        """Where the process listens.
+
+        :raises SettingError: where that cannot be told
+        """
+        address = self.options.get('address')
+        return f'ipc://{self.run_dir.make().socket}' if address is None else address
+
+    @property
+    def client(self) -> ZMQClient:
+        """The client that all requests share, made when it is first asked for."""
+        with self._lock:
+            if self._client is None:
+                options = self.options
+                self._client = ZMQClient(self.address, options.get('auth'), options.get('timeout', 10))
+            return self._client
+
+    def make_process(self, registry: Any) -> ZMQProcess:
+        """Make the process, which is not started yet.
+
+        :param registry: the Pyramid registry that it will have
+        :raises SettingError: where an option makes no sense to it
+        """
+        options = self.options
+        cls = options.get('process', ZMQProcess)
+        values = {name: value for name, value in options.items() if OPTIONS[name].of_process}
+        if cls is ZMQProcess:
+            values.setdefault('workers', 1)  # so that it answers while a method runs
+        process: ZMQProcess = cls(
+            self.address, self._handler(), options.get('auth'), options.get('clients'), registry
+        )
+        process.name = self.name
+        try:
+            process.configure(**values)
+        except ValueError as error:
+            raise SettingError(f'pyams_zmq.{self.name}: {error}') from None
+        return process
+
+    def _handler(self) -> Any:
+        handler = self.options.get('handler', ZMQMessageHandler)
+        delegate = self.options.get('delegate', handler.handler)
+        if delegate is None:
+            raise SettingError(
+                f'The process {self.name!r} has no delegate: give one to add_zmq_process, or set'
+                f' pyams_zmq.{self.name}.delegate = package.module.Class'
+            )
+        return type(handler.__name__, (handler,), {'handler': delegate, '__module__': handler.__module__})
+
+    def __repr__(self) -> str:
+        return f'<Declaration {self.name}>'
+
+
+@implementer(IZMQDeclarations)
+class Declarations(dict[str, Declaration]):
+    """The processes of an application by their names."""
+
+    def find(self, name: str) -> Declaration:
+        """Return a process.
+
+        :raises SettingError: where there is none of that name
+        """
+        if name not in self:
+            raise SettingError(f'no process {name!r} is declared{nearest(name, self)}')
+        return self[name]
+
+
+def declarations(registry: Any) -> Declarations:
+    """Return the processes that are declared in an application.
+
+    :param registry: its Pyramid registry
+    """
+    found: Declarations | None = registry.queryUtility(IZMQDeclarations)
+    if found is None:
+        found = Declarations()
+        registry.registerUtility(found, IZMQDeclarations)
+    return found

@@ -1,0 +1,65 @@
+"""The private folder of a declared process: its socket, and its locks."""
+
+import hashlib
+import os
+import stat
+import tempfile
+from pathlib import Path
+
+from .exceptions import SettingError
+
+# struct sockaddr_un has room for 104 bytes on macOS and the BSDs, 108 on Linux, the final zero included.
+_LONGEST_PATH = 103
+
+
+class RunDir:
+    """The folder of one process of one application, which its user alone may enter.
+
+    :param source: what the application is built from: the path of an ``.ini`` file, or a dotted name
+    :param name: name of the process
+    :param parent: the setting ``pyams_zmq.run_dir``; None: a folder of the user's in that for temporary files
+    """
+
+    def __init__(self, source: str, name: str, parent: str | None = None) -> None:
+        default = Path(tempfile.gettempdir(), f'pyams_zmq-{os.getuid()}')
+        self._parent = default if parent is None else Path(parent).absolute()
+        key = hashlib.sha256(_identity(source).encode()).hexdigest()[:12]
+        self.path = self._parent / f'{name}-{key}'
+
+    @property
+    def socket(self) -> Path:
+        """Path of the ipc socket.
+
+        :raises SettingError: where the system could not take it, since it is too long
+        """
+        path = self.path / 'socket'
+        if len(os.fsencode(path)) > _LONGEST_PATH:
+            raise SettingError(
+                f'{path} is too long for a socket; let pyams_zmq.run_dir be a folder with a shorter path'
+            )
+        return path
+
+    def make(self) -> 'RunDir':
+        """Make the folder where it is missing.
+
+        :raises SettingError: where it cannot be made, or another user could enter it
+        """
+        for folder in (self._parent, self.path):
+            try:
+                folder.mkdir(mode=0o700, parents=folder is self._parent, exist_ok=True)
+                status = folder.lstat()
+            except OSError as error:
+                raise SettingError(
+                    f'{folder} cannot be made ({error.strerror}); see pyams_zmq.run_dir'
+                ) from None
+            # Somebody else may have made it first where everybody may write.
+            if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.getuid():
+                raise SettingError(f'{folder} does not belong to this user; see pyams_zmq.run_dir')
+        if stat.S_IMODE(status.st_mode) & 0o077:
+            raise SettingError(f'others may enter {folder}: chmod 700 {folder}')
+        return self
+
+
+def _identity(source: str) -> str:
+    path, mark, section = source.partition('#')
+    return os.path.realpath(path) + mark + section if Path(path).exists() else source

@@ -1,0 +1,246 @@
+"""The settings of an ``.ini`` file: one table of them, and how they are read."""
+
+import difflib
+import re
+import threading
+from collections.abc import Callable, Collection, Iterator, Mapping
+from typing import Any, NamedTuple
+
+from pyramid.settings import falsey, truthy
+
+from .exceptions import SettingError
+
+#: What all settings begin with.
+PREFIX = 'pyams_zmq.'
+
+#: Names that no process can have, since the settings of something else begin with them.
+RESERVED = frozenset({'monitor'})
+
+# Short enough for the path of an ipc socket.
+_NAME = re.compile('[A-Za-z][A-Za-z0-9_-]{0,31}')
+
+
+class Kind(NamedTuple):
+    """What a setting takes."""
+
+    #: Makes the value of the text, or of a value given in code; raises :exc:`ValueError` or :exc:`TypeError`.
+    read: Callable[[Any], Any]
+    #: For people: what is accepted.
+    accepts: str
+
+
+class Option(NamedTuple):
+    """A setting of one process: ``pyams_zmq.<process>.<option>``."""
+
+    name: str
+    kind: Kind
+    #: As the documentation tells it.
+    default: str
+    help: str
+    #: Whether it is an attribute of the process, which its ``configure`` takes.
+    of_process: bool = False
+    #: Whether its value is shown to nobody.
+    secret: bool = False
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str) or not value.strip():
+        raise ValueError
+    return value.strip()
+
+
+def _dotted(value: Any) -> Any:
+    return _text(value) if isinstance(value, str) else value
+
+
+def _address(value: Any) -> Any:
+    return _text(value) if isinstance(value, str) else tuple(value)
+
+
+def _number(value: Any, least: int) -> int:
+    if isinstance(value, bool) or not isinstance(value, (int, str)) or int(value) < least:
+        raise ValueError
+    return int(value)
+
+
+def _patience(value: Any) -> float:
+    seconds = float(value)
+    if isinstance(value, bool) or not 0 <= seconds < threading.TIMEOUT_MAX:
+        raise ValueError
+    return seconds
+
+
+def _seconds(value: Any) -> float:
+    seconds = _patience(value)
+    if not seconds:
+        raise ValueError
+    return seconds
+
+
+def _or_none(kind: Kind) -> Kind:
+    def read(value: Any) -> Any:
+        return None if value is None or value == 'none' else kind.read(value)
+
+    return Kind(read, f'{kind.accepts}, or none')
+
+
+def _start(value: Any) -> str | None:
+    if value in ('request', 'app'):
+        return str(value)
+    if value is False or str(value).lower() in falsey:
+        return None
+    raise ValueError
+
+
+def _flag(value: Any) -> bool:
+    # asbool would take each typing mistake for a false.
+    text = str(value).strip().lower()
+    if text not in (*truthy, *falsey):
+        raise ValueError
+    return text in truthy
+
+
+TEXT = Kind(_text, 'some text')
+DOTTED = Kind(_dotted, 'a dotted name, as myapp.medias.MediaDelegate')
+ADDRESS = Kind(_address, "'host:port', 'tcp://host:port' or 'ipc:///path'")
+COUNT = Kind(lambda value: _number(value, 0), 'a whole number, 0 or more')
+POSITIVE = Kind(lambda value: _number(value, 1), 'a whole number above 0')
+SECONDS = Kind(_seconds, 'a number of seconds above 0')
+PATIENCE = Kind(_patience, 'a number of seconds, 0 or more')
+FLAG = Kind(_flag, 'true or false')
+START = Kind(_start, 'request, app or false')
+
+#: The settings of a process.
+OPTIONS = {
+    option.name: option
+    for option in (
+        Option('delegate', DOTTED, '', 'the class whose methods are the messages'),
+        Option('handler', DOTTED, 'ZMQMessageHandler', 'the class of the message handler'),
+        Option('process', DOTTED, 'ZMQProcess', 'the class of the process'),
+        Option('app', DOTTED, '', 'the factory of the application, where pyams_zmq.ini is not given'),
+        Option('address', ADDRESS, 'an ipc socket in run_dir', 'where the process listens'),
+        Option('auth', TEXT, '', "'user:password', which clients present", secret=True),
+        Option('clients', TEXT, '', 'the hosts that are let in: addresses, networks and names'),
+        Option('timeout', SECONDS, '10', 'seconds that a call may take'),
+        Option(
+            'start', START, 'request', 'when the process is started: with the first request, with the app'
+        ),
+        Option('grace', PATIENCE, '10', 'seconds that the process waits for the next worker'),
+        Option('max_crashes', POSITIVE, '5', 'crashes in a row after which it is not started any more'),
+        Option('workers', COUNT, '1', 'threads for plain methods; 0: they run on the loop', of_process=True),
+        Option('max_in_flight', POSITIVE, '128', 'messages under way at once', of_process=True),
+        Option('reply_timeout', _or_none(SECONDS), '60', 'for handlers that reply later', of_process=True),
+        Option('stop_timeout', SECONDS, '30', 'seconds for a graceful end', of_process=True),
+    )
+}
+
+#: The settings of the application, ``pyams_zmq.<setting>``.
+GLOBAL = {
+    option.name: option
+    for option in (
+        Option('ini', TEXT, '', 'always %(__file__)s: the application is built anew from it'),
+        Option(
+            'processes', Kind(lambda value: tuple(_text(value).split()), 'names'), '', 'names of processes'
+        ),
+        Option('run_dir', TEXT, 'pyams_zmq-UID in the folder for temporary files', 'for sockets and locks'),
+    )
+}
+
+
+def check_name(name: Any) -> str:
+    """Check the name of a process.
+
+    :raises SettingError: where no process can be called so
+    """
+    if not isinstance(name, str) or not _NAME.fullmatch(name) or name in RESERVED or name in GLOBAL:
+        raise SettingError(
+            f'{name!r} cannot be the name of a process: it has up to 32 letters, digits, "-" and "_",'
+            f' the first one a letter, and is none of {", ".join(sorted((*RESERVED, *GLOBAL)))}'
+        )
+    return name
+
+
+def read_global(settings: Mapping[str, Any], name: str) -> Any:
+    """Read ``pyams_zmq.<name>``.
+
+    :returns: None where it is not set
+    :raises SettingError: where the value makes no sense
+    """
+    value = settings.get(PREFIX + name)
+    return None if _is_empty(value) else _read(GLOBAL[name], PREFIX + name, value)
+
+
+def read_options(
+    settings: Mapping[str, Any], process: str, given: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+    """Read the options of a process.
+
+    :param settings: those of the application; an empty value is none at all
+    :param process: name of the process
+    :param given: options given in code, which settings go before
+    :returns: the options that are set, by their names
+    :raises SettingError: for an unknown option, or a value that makes no sense
+    """
+    prefix = f'{PREFIX}{process}.'
+    values = {name: value for name, value in (given or {}).items() if value is not None}
+    values.update(
+        (key[len(prefix) :], value)
+        for key, value in settings.items()
+        if key.startswith(prefix) and not _is_empty(value)
+    )
+    known = {prefix + name for name in OPTIONS}
+    for name in values:
+        if name not in OPTIONS:
+            raise SettingError(f'{prefix}{name} is no setting{nearest(prefix + name, known)}')
+    return {name: _read(OPTIONS[name], prefix + name, value) for name, value in values.items()}
+
+
+def check_names(settings: Mapping[str, Any], processes: Collection[str]) -> None:
+    """Refuse settings that nothing would read.
+
+    :param processes: names of the processes that are declared
+    :raises SettingError: with the nearest name that there is
+    """
+    for key in settings:
+        if not key.startswith(PREFIX):
+            continue
+        name, dot, _ = key[len(PREFIX) :].partition('.')
+        if not dot and name not in GLOBAL:
+            raise SettingError(f'{key} is no setting{nearest(key, [PREFIX + one for one in GLOBAL])}')
+        if dot and name not in processes and name not in RESERVED:
+            raise SettingError(f'{key}: no process {name!r} is declared{nearest(name, processes)}')
+
+
+def process_names(settings: Mapping[str, Any]) -> list[str]:
+    """Return the names of the processes that the settings mention, those listed first."""
+    listed = read_global(settings, 'processes') or ()
+    mentioned = (key[len(PREFIX) :].partition('.') for key in settings if key.startswith(PREFIX))
+    return list(
+        dict.fromkeys([*listed, *(name for name, dot, _ in mentioned if dot and name not in RESERVED)])
+    )
+
+
+def table() -> Iterator[tuple[str, str, str, str]]:
+    """The settings for people: name, what is accepted, default, meaning."""
+    for option in GLOBAL.values():
+        yield PREFIX + option.name, option.kind.accepts, option.default, option.help
+    for option in OPTIONS.values():
+        yield f'{PREFIX}<name>.{option.name}', option.kind.accepts, option.default, option.help
+
+
+def _read(option: Option, setting: str, value: Any) -> Any:
+    try:
+        return option.kind.read(value)
+    except (ValueError, TypeError, OverflowError):
+        shown = 'what is given' if option.secret else repr(value)
+        raise SettingError(f'{setting}: {shown} is not {option.kind.accepts}') from None
+
+
+def _is_empty(value: Any) -> bool:
+    return value is None or (isinstance(value, str) and not value.strip())
+
+
+def nearest(name: str, known: Collection[str]) -> str:
+    """The end of an error's text: which of the known names is the nearest."""
+    near = difflib.get_close_matches(name, known, n=1, cutoff=0)
+    return f'; the nearest is {near[0]}' if near else ''
