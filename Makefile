@@ -3,10 +3,12 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
+# Version 2.0.0, to compare: its import name is the same, so it has an environment of its own, outside the tree.
+OLD := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/pyams_zmq/2.0.0
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test stress coverage lint docs build clean
+.PHONY: help demo test stress chaos coverage lint docs build clean
 
 help: ## list what there is
 	@awk -F':.*## ' '/^[a-z]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -19,6 +21,9 @@ test: $(VENV)/.test ## run the tests (arguments: make test ARGS="-k name")
 
 stress: $(VENV)/.test ## run the life-cycle tests 20 times in a row
 	@for n in $$(seq 20); do $(BIN)/python -m pytest -q -n 2 -m lifecycle || exit 1; done
+
+chaos: $(VENV)/.test $(OLD)/bin/python ## attack a service, beside a bare REP and 2.0.0 (ARGS="--short", or names)
+	@cd tests && ../$(BIN)/python -m chaos --old $(OLD)/bin/python $(ARGS)
 
 coverage: $(VENV)/.test ## run the tests and report the coverage, child processes included
 	@$(BIN)/python -m coverage erase
@@ -69,3 +74,7 @@ $(VENV)/.docs: $(VENV)/.base
 $(VENV)/.build: $(VENV)/.base
 	@$(PIP) install --group build
 	@touch $@
+
+$(OLD)/bin/python:
+	@$(PYTHON) -m venv $(OLD)
+	@$(OLD)/bin/python -m pip --quiet install pyams_zmq==2.0.0 || { rm -rf $(OLD); exit 1; }

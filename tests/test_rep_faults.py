@@ -1,9 +1,7 @@
 """The faults of 0MQ's own REP, each shown on a bare one by the code that then shows that ours has none."""
 
 import multiprocessing
-import random
 import socket as sockets
-import ssl
 from contextlib import suppress
 
 import psutil
@@ -12,6 +10,7 @@ import zmq
 from tornado.ioloop import IOLoop
 from zmq.eventloop.zmqstream import ZMQStream
 
+from chaos import garbage
 from peers import Peer, message
 from pyams_zmq.handler import ZMQMessageHandler
 from pyams_zmq.wire import decode
@@ -162,36 +161,15 @@ def raw(data):
     return leave_a_message
 
 
-def random_bytes():
-    generator = random.Random(0)
-    while True:
-        yield generator.randbytes(generator.randrange(400, 4000))
-
-
-def client_hello():
-    context = ssl.create_default_context()
-    while True:
-        incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
-        tls = context.wrap_bio(incoming, outgoing, server_hostname='localhost')
-        with suppress(ssl.SSLWantReadError):
-            tls.do_handshake()
-        yield outgoing.read()
-
-
-def http_request():
-    while True:
-        yield b'GET / HTTP/1.1\r\nHost: localhost\r\nCookie: ' + b'0123456789' * 100 + b'\r\n\r\n'
-
-
 @pytest.mark.parametrize(
     'leave_a_message',
     [
         pytest.param(without_delimiter(b'garbage'), id='one frame'),
         pytest.param(without_delimiter(b'a', b'b', b'c'), id='three frames'),
         pytest.param(without_delimiter(message('echo', 1)), id='a message'),
-        pytest.param(raw(random_bytes()), id='random bytes'),
-        pytest.param(raw(client_hello()), id='TLS'),
-        pytest.param(raw(http_request()), id='HTTP'),
+        pytest.param(raw(garbage.random_bytes()), id='random bytes'),
+        pytest.param(raw(garbage.client_hello()), id='TLS'),
+        pytest.param(raw(garbage.http_request()), id='HTTP'),
     ],
 )
 def test_a_message_without_delimiter_costs_nobody_the_reply(service, wait_until, leave_a_message):

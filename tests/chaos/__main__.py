@@ -1,0 +1,49 @@
+"""The runner: ``python -m chaos [--old PYTHON] [--short] [NAME …]``.
+
+Each attack meets a service of its own, of each kind: ours, a bare REP, and version 2.0.0 if ``--old`` names a
+Python which has that installed.
+"""
+
+import argparse
+import sys
+
+from .attacks import ATTACKS
+from .target import MB, endure, running
+
+#: Seconds that an honest call may take: a service that cannot answer at all is found out soon enough.
+PATIENCE = {'ours': 30.0, 'bare REP': 5.0, '2.0.0': 5.0}
+
+
+def milliseconds(seconds):
+    return 'none' if seconds is None else f'{seconds * 1000:.1f}'
+
+
+def main(arguments=None):
+    parser = argparse.ArgumentParser(prog='chaos', description='Attack a service that honest clients call.')
+    parser.add_argument('names', nargs='*', metavar='NAME', help='attacks; without any, all of them')
+    parser.add_argument('--old', metavar='PYTHON', help='a Python with version 2.0.0, to compare')
+    parser.add_argument('--short', action='store_true', help='as in the tests')
+    options = parser.parse_args(arguments)
+    unknown = set(options.names) - set(ATTACKS)
+    if unknown:
+        parser.error(f'no such attack: {", ".join(unknown)}; there are: {", ".join(ATTACKS)}')
+    kinds = {'ours': ('pyams_zmq', sys.executable), 'bare REP': ('rep', sys.executable)}
+    if options.old:
+        kinds['2.0.0'] = ('pyams_zmq', options.old)
+    print(f'{"attack":30}{"service":10}{"known":>9}{"new":>9}{"after":>9}{"memory":>10}  (milliseconds, MB)')
+    failed = 0
+    for name in options.names or ATTACKS:
+        attack = ATTACKS[name]
+        for kind, (service, python) in kinds.items():
+            with running(service, python, **attack.options) as target:
+                number = attack.short if options.short else attack.long
+                outcome = endure(target, attack, number, PATIENCE[kind])
+            times = (outcome.known, outcome.new, outcome.after)
+            failed += kind == 'ours' and None in times
+            columns = ''.join(f'{milliseconds(seconds):>9}' for seconds in times)
+            print(f'{name:30}{kind:10}{columns}{outcome.growth / MB:>+10.1f}  {outcome.note}', flush=True)
+    return int(failed > 0)
+
+
+if __name__ == '__main__':
+    sys.exit(main())

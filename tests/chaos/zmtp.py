@@ -1,0 +1,79 @@
+"""What 0MQ writes on a connection (https://rfc.zeromq.org/spec/23/), for peers that do not keep to it."""
+
+import socket as sockets
+import struct
+from contextlib import suppress
+
+#: Signature, version, mechanism, no server, filler.
+GREETING = b'\xff\0\0\0\0\0\0\0\1\x7f' + b'\3\0' + b'NULL'.ljust(20, b'\0') + bytes(32)
+
+_MORE, _LONG, _COMMAND = 1, 2, 4
+
+
+def header(size, more=False, flags=0):
+    """What comes before a frame of that size."""
+    if size < 256:
+        return bytes([flags | _MORE * more, size])
+    return struct.pack('>BQ', flags | _LONG | _MORE * more, size)
+
+
+def _ready(socket_type):
+    properties = ((b'Socket-Type', socket_type), (b'Identity', b''))
+    body = b'\5READY' + b''.join(
+        bytes([len(name)]) + name + struct.pack('>I', len(value)) + value for name, value in properties
+    )
+    return header(len(body), flags=_COMMAND) + body
+
+
+READY = _ready(b'DEALER')
+
+
+def dial(service, timeout=30):
+    """Connect to a service, and say nothing yet."""
+    return sockets.create_connection(('127.0.0.1', int(service.endpoint.rpartition(':')[2])), timeout)
+
+
+def shake_hands(service):
+    """Connect to a service as a DEALER that presents nothing, and never answers heartbeats."""
+    connection = dial(service)
+    try:
+        connection.sendall(GREETING)
+        receive(connection, len(GREETING))
+        connection.sendall(READY)
+        receive(connection, receive(connection, 2)[1])
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def receive(connection, size):
+    """Return as many bytes.
+
+    :raises ConnectionError: where the other side hangs up before
+    """
+    data = b''
+    while len(data) < size:
+        part = connection.recv(size - len(data))
+        if not part:
+            raise ConnectionResetError('hung up')
+        data += part
+    return data
+
+
+def pour(connection, data, times=1):
+    """Write the same again and again; returns how often, if the other side hangs up before the end."""
+    for number in range(times):
+        try:
+            connection.sendall(data)
+        except OSError:
+            return number
+    return times
+
+
+def hang_up(connection):
+    """Say that there is no more to come, and read until the other side closes."""
+    with connection, suppress(OSError):
+        connection.shutdown(sockets.SHUT_WR)
+        while connection.recv(65536):
+            pass
