@@ -55,7 +55,7 @@ class Guardian:
         self.orphaned = False
         #: What the process ends with if it has to be ended by force.
         self.exit_code = ExitCode.STOP_TIMEOUT
-        self._ending_by_force = False
+        self._cutting_off = threading.Lock()
         self._wake_up, self._bell = sockets.socketpair()
         # Made in good time: when it is needed, there may be no descriptor left.
         self._dummy = make_dummy()
@@ -155,7 +155,7 @@ class Guardian:
         self._on_signal(number)
 
     def _end_by_force(self) -> None:
-        self._ending_by_force = True
+        self._cutting_off.acquire()  # for good
         _say(logging.ERROR, 'What was under way took longer than stop_timeout; it is cut off')
         for child in multiprocessing.active_children():
             child.terminate()
@@ -163,8 +163,8 @@ class Guardian:
 
     def end_by_force_if_begun(self) -> None:
         """Do not let the process end in order where what it waited for ended only because it was cut off."""
-        if self._ending_by_force:
-            self._thread.join()
+        with self._cutting_off:
+            pass
 
     def in_forked_child(self) -> None:
         """Undo, in a process forked from the guarded one, what is meant for the guarded one alone."""
