@@ -57,6 +57,18 @@ def parse_address(address: AnyAddress, transport: str = 'tcp') -> Address:
     return Address('tcp', _host(host), _port(port))
 
 
+def connectable(address: AnyAddress) -> str:
+    """Tell where a client of the same host finds a process that listens at an address.
+
+    :param address: where the process listens; all interfaces, say
+    :returns: the address as 0MQ takes it
+    :raises ValueError: where it is no address
+    """
+    parsed = parse_address(address)
+    host = {'*': '127.0.0.1', '0.0.0.0': '127.0.0.1', '::': '::1'}.get(parsed.host, parsed.host)  # noqa: S104
+    return parsed._replace(host=host).url
+
+
 def _split(text: str) -> tuple[str, str | None]:
     if text.startswith('['):
         host, bracket, rest = text[1:].partition(']')

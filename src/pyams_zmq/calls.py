@@ -3,7 +3,7 @@
 import time
 from typing import Any, NamedTuple
 
-from .client import ZMQClient
+from .declaration import Declaration
 from .wire import Reply, encode
 
 
@@ -27,14 +27,13 @@ class Message(NamedTuple):
 class RequestClient:
     """A process as one request sees it: calls it, and remembers the calls.
 
-    :param name: name of the process
-    :param client: the client that all requests share
+    :param declaration: the process
     :param messages: where the messages of this request are remembered
     """
 
-    def __init__(self, name: str, client: ZMQClient, messages: list[Message]) -> None:
-        self.name = name
-        self._client = client
+    def __init__(self, declaration: Declaration, messages: list[Message]) -> None:
+        self.name = declaration.name
+        self._declaration = declaration
         self._messages = messages
 
     def call(self, message_type: str, data: Any = None, *, timeout: float | None = None) -> Reply:
@@ -49,7 +48,11 @@ class RequestClient:
         :param timeout: seconds; None: the client's own
         """
         began = time.monotonic()
-        reply = self._client.send(payload, timeout=timeout)
+        problem = self._declaration.problem
+        if problem is None:
+            reply = self._declaration.client.send(payload, timeout=timeout)
+        else:
+            reply = Reply.undelivered(503, problem)
         duration = time.monotonic() - began
         self._messages.append(
             Message(self.name, message_type, reply.status, duration, len(payload), reply.size)

@@ -2,17 +2,21 @@
 
 import threading
 from collections.abc import Mapping
+from multiprocessing.spawn import get_executable
 from typing import Any
 
 from zope.interface import implementer
 
+from .address import connectable
 from .client import ZMQClient
 from .exceptions import SettingError
 from .handler import ZMQMessageHandler
 from .interfaces import IZMQDeclarations
 from .process import ZMQProcess
 from .rundir import RunDir
+from .security import parse_auth, parse_clients
 from .settings import OPTIONS, check_name, nearest, read_global, read_options
+from .supervisor import Supervisor
 
 
 class Declaration:
@@ -37,8 +41,14 @@ class Declaration:
         self.options = read_options(settings, name, given)
         #: What the application is built anew from: path of an ``.ini`` file, or a dotted name; None: unknown.
         self.source: str | None = self.options.get('app') or read_global(settings, 'ini') or source
+        for option, parse in (('auth', parse_auth), ('clients', parse_clients)):
+            try:
+                parse(self.options.get(option))
+            except ValueError as error:
+                raise SettingError(f'pyams_zmq.{name}.{option}: {error}') from None
         self._run_dir = read_global(settings, 'run_dir')
         self._client: ZMQClient | None = None
+        self._supervisor: Supervisor | None = None
         self._lock = threading.Lock()
 
     @property
@@ -74,13 +84,34 @@ class Declaration:
         address = self.options.get('address')
         return f'ipc://{self.run_dir.make().socket}' if address is None else address
 
+    def supervise(self) -> None:
+        """Let this web worker see to it that the process is there, once :meth:`ensure_started` is called.
+
+        :raises SettingError: where the process could not be started
+        """
+        self._handler()
+        run_dir = self.run_dir
+        command = [get_executable(), '-m', 'pyams_zmq', 'run', str(self.source), self.name]
+        self._supervisor = Supervisor(self.name, run_dir, command, self.options.get('max_crashes', 5))
+
+    def ensure_started(self) -> None:
+        """Start the process where it is this application's to do so; returns at once."""
+        if self._supervisor is not None:
+            self._supervisor.start()
+
+    @property
+    def problem(self) -> str | None:
+        """Why there will be no process; None where there is nothing to complain about."""
+        return None if self._supervisor is None else self._supervisor.problem
+
     @property
     def client(self) -> ZMQClient:
         """The client that all requests share, made when it is first asked for."""
         with self._lock:
             if self._client is None:
                 options = self.options
-                self._client = ZMQClient(self.address, options.get('auth'), options.get('timeout', 10))
+                address = connectable(self.address)
+                self._client = ZMQClient(address, options.get('auth'), options.get('timeout', 10))
             return self._client
 
     def make_process(self, registry: Any) -> ZMQProcess:
@@ -94,14 +125,13 @@ class Declaration:
         values = {name: value for name, value in options.items() if OPTIONS[name].of_process}
         if cls is ZMQProcess:
             values.setdefault('workers', 1)  # so that it answers while a method runs
-        process: ZMQProcess = cls(
-            self.address, self._handler(), options.get('auth'), options.get('clients'), registry
-        )
-        process.name = self.name
+        arguments = self.address, self._handler(), options.get('auth'), options.get('clients'), registry
         try:
+            process: ZMQProcess = cls(*arguments)
             process.configure(**values)
         except ValueError as error:
             raise SettingError(f'pyams_zmq.{self.name}: {error}') from None
+        process.name = self.name
         return process
 
     def _handler(self) -> Any:

@@ -1,12 +1,13 @@
 """What ``config.include('pyams_zmq')`` adds to an application."""
 
 from collections.abc import Mapping
-from contextvars import ContextVar
 from typing import Any
 
 from pyramid.config import PHASE1_CONFIG
 from pyramid.events import ApplicationCreated
+from pyramid.interfaces import INewRequest
 
+from .application import building
 from .calls import Message, RequestClient
 from .declaration import Declaration, declarations
 from .exceptions import SettingError
@@ -14,9 +15,6 @@ from .settings import check_name, check_names, read_global
 
 #: Options that may be given as dotted names.
 _DOTTED = ('delegate', 'handler', 'process')
-
-#: What the application is built from, while ``pyams_zmq run`` builds it. Nothing is started from there.
-building: ContextVar[str | None] = ContextVar('building', default=None)
 
 
 def include_package(config: Any) -> None:
@@ -86,7 +84,22 @@ def _declare_listed(config: Any) -> None:
 
 def _application_created(event: Any) -> None:
     registry = event.app.registry
-    check_names(registry.settings, declarations(registry))
+    processes = declarations(registry)
+    check_names(registry.settings, processes)
+    started = [one for one in processes.values() if one.start is not None]
+    if not started or building.get() is not None:
+        return
+    for declaration in started:
+        declaration.supervise()
+        if declaration.start == 'app':
+            declaration.ensure_started()
+    # Also for those started already: a worker may have been forked since.
+    registry.registerHandler(_new_request, (INewRequest,))
+
+
+def _new_request(event: Any) -> None:
+    for declaration in declarations(event.request.registry).values():
+        declaration.ensure_started()
 
 
 def zmq(request: Any, name: str) -> RequestClient:
@@ -96,7 +109,8 @@ def zmq(request: Any, name: str) -> RequestClient:
     :raises SettingError: where none is declared under that name
     """
     declaration = declarations(request.registry).find(name)
-    return RequestClient(name, declaration.client, request.zmq_messages)
+    declaration.ensure_started()
+    return RequestClient(declaration, request.zmq_messages)
 
 
 def zmq_messages(_request: Any) -> list[Message]:

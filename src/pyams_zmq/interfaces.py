@@ -57,3 +57,12 @@ class IZMQProcessStartedEvent(IObjectEvent):
 @implementer(IZMQProcessStartedEvent)
 class ZMQProcessStartedEvent(ObjectEvent):
     """A process has started, which is the event's ``object``; notified inside that process."""
+
+
+class IZMQProcessStoppingEvent(IObjectEvent):
+    """A process has been asked to end, and answers the messages under way; notified inside that process."""
+
+
+@implementer(IZMQProcessStoppingEvent)
+class ZMQProcessStoppingEvent(ObjectEvent):
+    """A process has been asked to end, which is the event's ``object``; notified inside that process."""

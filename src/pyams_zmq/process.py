@@ -21,7 +21,7 @@ from zope.interface import implementer
 from .address import Address, AnyAddress, parse_address
 from .exceptions import AddressError, ExitCode, ProcessStartError
 from .guardian import Guardian, reset_signals
-from .interfaces import IZMQProcess, ZMQProcessStartedEvent
+from .interfaces import IZMQProcess, ZMQProcessStartedEvent, ZMQProcessStoppingEvent
 from .listener import Listener, listen
 from .metrics import resources
 from .pools import waiting
@@ -108,6 +108,7 @@ class ZMQProcess(multiprocessing.Process):
         self._guardian: Guardian | None = None
         self._streams: list[Stream] = []
         self._owner: int | None = None
+        self._serving = False
         self._asked_to_end: int | None = None
         self._draining = False
         self._started_at = time.monotonic()
@@ -207,9 +208,20 @@ class ZMQProcess(multiprocessing.Process):
             self._tear_down(guardian)
             if self.registry is not None:
                 manager.pop()
-            if self._parent_pid == self._owner:  # type: ignore[attr-defined]
+            if self._parent_pid == self._owner and not self._serving:  # type: ignore[attr-defined]
                 # Run in the foreground: the process has other things to do afterwards.
                 guardian.stop()
+
+    def serve(self) -> None:
+        """Run in the process that calls, which does nothing else and ends afterwards.
+
+        As :meth:`run`, but ``stop_timeout`` goes on until the end of that process, what handlers have started
+        included.
+
+        :raises SystemExit: with the :class:`~pyams_zmq.exceptions.ExitCode`, where it could not start
+        """
+        self._serving = True
+        self.run()
 
     def _prepare(self, guardian: Guardian) -> None:
         try:
@@ -356,6 +368,10 @@ class ZMQProcess(multiprocessing.Process):
         self._draining = True
         if self._guardian is not None:
             self._guardian.expect_end()
+        try:
+            get_current_registry().notify(ZMQProcessStoppingEvent(self))
+        except Exception:
+            logger.exception('A subscriber of the stopping event raised')
         await asyncio.gather(*(stream.drain() for stream in self._streams))
         self.loop.stop()
 

@@ -39,6 +39,16 @@ class RunDir:
             )
         return path
 
+    @property
+    def owner(self) -> Path:
+        """Path of the owner's lock: who holds it is the process, or about to start it."""
+        return self.path / 'owner'
+
+    @property
+    def users(self) -> Path:
+        """Path of the users' lock, which the web workers share."""
+        return self.path / 'users'
+
     def make(self) -> 'RunDir':
         """Make the folder where it is missing.
 

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 from pyramid.settings import falsey, truthy
 
+from .address import parse_address
 from .exceptions import SettingError
 
 #: What all settings begin with.
@@ -54,7 +55,10 @@ def _dotted(value: Any) -> Any:
 
 
 def _address(value: Any) -> Any:
-    return _text(value) if isinstance(value, str) else tuple(value)
+    address = parse_address(value.strip() if isinstance(value, str) else value)
+    if address.transport == 'tcp' and address.port is None:
+        raise ValueError
+    return address.url
 
 
 def _number(value: Any, least: int) -> int:
@@ -102,7 +106,7 @@ def _flag(value: Any) -> bool:
 
 TEXT = Kind(_text, 'some text')
 DOTTED = Kind(_dotted, 'a dotted name, as myapp.medias.MediaDelegate')
-ADDRESS = Kind(_address, "'host:port', 'tcp://host:port' or 'ipc:///path'")
+ADDRESS = Kind(_address, "an address with a port ('host:port', 'tcp://host:port') or 'ipc:///path'")
 COUNT = Kind(lambda value: _number(value, 0), 'a whole number, 0 or more')
 POSITIVE = Kind(lambda value: _number(value, 1), 'a whole number above 0')
 SECONDS = Kind(_seconds, 'a number of seconds above 0')

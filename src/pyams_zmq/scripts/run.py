@@ -1,17 +1,35 @@
 """``pyams_zmq run``: a process in the foreground, for systemd, a container, or the web workers."""
 
 import argparse
-from typing import Any
+import logging
+import signal
+import sys
+import threading
+from types import FrameType
+from typing import Any, NoReturn
 
-from pyramid.config import global_registries
-from pyramid.paster import get_app, setup_logging
+from pyramid.exceptions import ConfigurationExecutionError
 
-from ..declaration import declarations
-from ..include import building
+from ..application import build
+from ..declaration import Declaration
+from ..exceptions import ExitCode, SettingError
+from ..guardian import SIGNALS, reset_signals
+from ..interfaces import IZMQProcessStartedEvent, IZMQProcessStoppingEvent
+from ..locks import FileLock
+from ..notify import notify
+from ..supervisor import ended_in_order, wait_for_end_of_users
 
-EXAMPLES = """\
+logger = logging.getLogger(__name__)
+
+_EXAMPLES = """\
+The process ends in order at SIGTERM and SIGINT. Exit codes: 0 in order, 1 an error, 2 the command line or a
+setting makes no sense, 3 the address cannot be bound, 4 the application or the process could not be set up,
+5 what was under way took longer than stop_timeout, 6 the process runs already.
+
 examples:
   pyams_zmq run production.ini medias
+  pyams_zmq run production.ini#admin medias
+  pyams_zmq run myapp.factories:background medias
 """
 
 
@@ -20,21 +38,84 @@ def add_parser(commands: Any) -> None:
     parser = commands.add_parser(
         'run',
         help='run a process in the foreground',
-        description='Build the application and run one of its processes in the foreground.',
-        epilog=EXAMPLES,
+        description='Build the application, and run one of its processes in the foreground.',
+        epilog=_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument('source', metavar='APP', help='the .ini file of the application')
+    parser.add_argument('source', metavar='APP', help='the .ini file of the application, or its factory')
     parser.add_argument('name', metavar='NAME', help='the name of the process')
+    parser.add_argument(
+        '--lock',
+        type=int,
+        metavar='FD',
+        help='for web workers: the lock to take over; the process ends with them',
+    )
     parser.set_defaults(main=main)
 
 
 def main(arguments: argparse.Namespace) -> int:
-    """Run the process until it is asked to end."""
-    setup_logging(arguments.source)
-    token = building.set(arguments.source)
-    get_app(arguments.source)
-    building.reset(token)
-    registry = global_registries.last
-    declarations(registry).find(arguments.name).make_process(registry).run()
-    return 0
+    """Run the process until it is asked to end.
+
+    :returns: the :class:`~pyams_zmq.exceptions.ExitCode`
+    """
+    reset_signals()
+    for number in SIGNALS:
+        # Until the process takes them over. The first process of a container has no default to fall back on.
+        signal.signal(number, _end)
+    try:
+        code = _run(arguments.source, arguments.name, arguments.lock)
+    except SystemExit as end:
+        code = end.code if isinstance(end.code, int) else ExitCode.ERROR
+    if arguments.lock is not None and code:
+        # A web server may be this process's parent, and take 3 and 4 for the failure of one of its workers.
+        return ExitCode.ERROR
+    return code
+
+
+def _end(_number: int, _frame: FrameType | None) -> NoReturn:
+    sys.exit(ExitCode.OK)
+
+
+def _run(source: str, name: str, fd: int | None) -> int:
+    given = None if fd is None else _adopt(fd)
+    try:
+        registry, declaration = build(source, name)
+        process = declaration.make_process(registry)
+        run_dir = declaration.run_dir.make()
+    except SettingError:
+        raise
+    except Exception as error:
+        if isinstance(error, ConfigurationExecutionError) and isinstance(error.evalue, SettingError):
+            raise error.evalue from error
+        logger.exception('%s could not be built from %s', name, source)
+        return ExitCode.SETUP
+    owner = given or FileLock.take(run_dir.owner)
+    if owner is None:
+        logger.error('%s runs already: its lock is %s', name, run_dir.owner)
+        return ExitCode.RUNNING
+    if given is None:
+        registry.registerHandler(lambda _event: notify('READY=1'), (IZMQProcessStartedEvent,))
+        registry.registerHandler(lambda _event: notify('STOPPING=1'), (IZMQProcessStoppingEvent,))
+    else:
+        registry.registerHandler(
+            lambda event: _end_with_users(event.object, declaration), (IZMQProcessStartedEvent,)
+        )
+    process.serve()
+    ended_in_order(owner)
+    return ExitCode.OK
+
+
+def _adopt(fd: int) -> FileLock:
+    try:
+        return FileLock.adopt(fd)
+    except OSError as error:
+        raise SettingError(f'--lock {fd} is for web workers alone: {error}') from None
+
+
+def _end_with_users(process: Any, declaration: Declaration) -> None:
+    def wait() -> None:
+        wait_for_end_of_users(declaration.run_dir, declaration.options.get('grace', 10.0))
+        logger.info('%s ends: there is no web worker any more', declaration.name)
+        process.stop()
+
+    threading.Thread(target=wait, name='pyams_zmq-users', daemon=True).start()

@@ -1,0 +1,85 @@
+"""Locks on files, between processes: the kernel drops them with those who hold them."""
+
+import fcntl
+import os
+import weakref
+from contextlib import suppress
+from pathlib import Path
+
+
+class FileLock:
+    """A lock that is held, and what its file says.
+
+    :param fd: an open descriptor of the file, which belongs to the lock from then on
+    """
+
+    def __init__(self, fd: int) -> None:
+        # Held by all copies of the descriptor together, so none may get into other processes unasked.
+        os.set_inheritable(fd, False)
+        self._fd = fd
+        _held.add(self)
+
+    @classmethod
+    def take(cls, path: Path, *, shared: bool = False, wait: bool = False) -> 'FileLock | None':
+        """Take the lock on a file, which is made where it is missing.
+
+        :param shared: whether others may hold a shared one, too
+        :param wait: whether to wait until that is possible
+        :returns: None where it is not possible now
+        :raises OSError: where the file cannot be opened
+        """
+        fd = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+        try:
+            fcntl.flock(fd, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | (0 if wait else fcntl.LOCK_NB))
+        except BlockingIOError:
+            os.close(fd)
+            return None
+        except BaseException:
+            os.close(fd)
+            raise
+        return cls(fd)
+
+    @classmethod
+    def adopt(cls, fd: int) -> 'FileLock':
+        """Take over a lock that this process has been given.
+
+        :raises OSError: where the descriptor is none of a lock
+        """
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return cls(fd)
+
+    def share(self) -> None:
+        """Let others take a shared lock."""
+        fcntl.flock(self._fd, fcntl.LOCK_SH)
+
+    def fileno(self) -> int:
+        """The descriptor."""
+        return self._fd
+
+    def read(self) -> str:
+        """What the file says."""
+        return os.pread(self._fd, 4096, 0).decode(errors='replace')
+
+    def write(self, text: str) -> None:
+        """Let the file say something else."""
+        os.ftruncate(self._fd, 0)
+        os.pwrite(self._fd, text.encode(), 0)
+
+    def close(self) -> None:
+        """Give this copy of the lock up; it is free once there is no other."""
+        # Never LOCK_UN, which would take it from a process that was given a copy.
+        if self in _held:
+            _held.discard(self)
+            os.close(self._fd)
+
+
+_held: 'weakref.WeakSet[FileLock]' = weakref.WeakSet()
+
+
+def _after_fork() -> None:
+    for lock in list(_held):
+        with suppress(OSError):
+            lock.close()
+
+
+os.register_at_fork(after_in_child=_after_fork)
