@@ -12,6 +12,7 @@ import zmq
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from chaos.messages import frames
 from peers import Peer, handler_of, message
 from pyams_zmq.exceptions import ReplyError
 from pyams_zmq.socket import zmq_response, zmq_socket
@@ -410,20 +411,8 @@ def test_integers_about_what_python_takes(peer, digits):
     peer.assert_nothing_comes()
 
 
-json_values = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
-    max_leaves=8,
-)
 # The builtin replies whatever it is given, which is anything.
-names = st.sampled_from([name for name in dir(Hostile) if not name.startswith('__') and name != 'builtin'])
-pairs = st.tuples(st.text() | names, json_values)
-frames = (
-    st.binary()
-    | st.text().map(str.encode)
-    | json_values.map(json.dumps).map(str.encode)
-    | pairs.map(json.dumps).map(str.encode)
-)
+NAMES = [name for name in dir(Hostile) if not name.startswith('__') and name != 'builtin']
 
 
 @settings(
@@ -433,7 +422,7 @@ frames = (
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
-@given(others=st.lists(st.binary(max_size=20), max_size=3), frame=frames)
+@given(others=st.lists(st.binary(max_size=20), max_size=3), frame=frames(NAMES))
 def test_any_frames_get_one_reply(service, peer, others, frame):
     peer.send(*others, frame)
     *leading, reply = peer.receive()

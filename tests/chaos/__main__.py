@@ -35,11 +35,11 @@ def main(arguments=None):
     for name in options.names or ATTACKS:
         attack = ATTACKS[name]
         for kind, (service, python) in kinds.items():
+            number = attack.short if options.short else attack.long
             with running(service, python, **attack.options) as target:
-                number = attack.short if options.short else attack.long
                 outcome = endure(target, attack, number, PATIENCE[kind])
             times = (outcome.known, outcome.new, outcome.after)
-            failed += kind == 'ours' and None in times
+            failed += kind == 'ours' and not outcome.borne
             columns = ''.join(f'{milliseconds(seconds):>9}' for seconds in times)
             print(f'{name:30}{kind:10}{columns}{outcome.growth / MB:>+10.1f}  {outcome.note}', flush=True)
     return int(failed > 0)

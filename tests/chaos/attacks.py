@@ -5,15 +5,19 @@ when it is at its worst: honest clients have to be served then, and when it is o
 """
 
 import random
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
+from hypothesis import HealthCheck, Phase, given, seed, settings
+
 from peers import Peer, message
 from pyams_zmq.client import ZMQClient
 
 from . import garbage, zmtp
+from .messages import frames
 
 KB, MB = 1024, 1024 * 1024
 
@@ -156,6 +160,37 @@ def announced_frames(service, number):
 
 
 # Messages that are none
+
+
+#: Messages that :mod:`hypothesis` makes at once: it remembers all of them.
+_AT_ONCE = 5000
+
+
+@attack(short=300, long=100_000)
+def fuzzed_messages(service, number):
+    """Any bytes, any JSON: each gets one reply."""
+    answers = Counter()
+    with Peer(service.endpoint) as peer:
+        peer.socket.linger = 0
+
+        def exchange(frame):
+            peer.send(frame)
+            assert peer.socket.poll(5000), f'no reply to message {answers.total() + 1}'
+            status, _body = peer.reply()
+            answers[status] += 1
+
+        for begin in range(0, number, _AT_ONCE):
+            some = settings(
+                max_examples=min(_AT_ONCE, number - begin),
+                database=None,
+                deadline=None,
+                phases=[Phase.generate],
+                suppress_health_check=list(HealthCheck),
+            )
+            some(seed(begin)(given(frames(['echo', 'none', '_ping'])))(exchange))()
+            # The very next thing that comes is the answer to what is sent now.
+            assert peer.ask('echo', begin) == [200, begin], 'a second reply'
+        yield f'{answers.total()} messages: {dict(sorted(answers.items()))}'
 
 
 @attack(short=20, long=2000)

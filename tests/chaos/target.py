@@ -73,15 +73,24 @@ class Outcome:
     after: float | None
     growth: int
 
+    @property
+    def borne(self):
+        """Whether all honest clients were served."""
+        return None not in {self.known, self.new, self.after}
+
 
 def endure(service, attack, number, timeout=30.0):
     """Attack a service, and call it meanwhile and afterwards."""
     before = psutil.Process(service.pid).memory_info().rss
+    known = new = None
     with ZMQClient(service.endpoint, timeout=timeout) as client:
         client.call('echo', 'known')
-        with attack.under_way(service, number) as note:
-            began = time.monotonic()
-            known = time.monotonic() - began if client.call('echo', 1) == (200, 1) else None
-            new = latency(service, timeout)
+        try:
+            with attack.under_way(service, number) as note:
+                began = time.monotonic()
+                known = time.monotonic() - began if client.call('echo', 1) == (200, 1) else None
+                new = latency(service, timeout)
+        except AssertionError as error:
+            note = f'not borne: {error}'
     after = latency(service, timeout)
     return Outcome(note, known, new, after, max(0, peak(service.pid) - before))
