@@ -85,7 +85,7 @@ def test_kills_at_random_moments(kill):
     kill.run(kill.short)
 
 
-# Stopped and continued
+# SIGSTOP and SIGCONT
 
 
 def suspend(process, wait_until):

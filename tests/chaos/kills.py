@@ -1,4 +1,4 @@
-"""Kills at random moments, under load: what honest clients see, and whether the next process gets the port."""
+"""Kills at random moments, under load: what honest clients see, and whether a successor gets the port."""
 
 import json
 import os
@@ -125,11 +125,11 @@ def sigkill_of_the_parent(rounds):
     moments = random.Random(0)
     address = free_address()
     slowest = 0.0
-    pids = set()
+    orphans = []
     with load(address) as statuses:
         for _ in range(rounds):
             script, pid = _own(address)
-            pids.add(pid)
+            orphans.append(pid)
             _until_served(statuses)
             time.sleep(moments.uniform(0, 0.02))
             script.kill()
@@ -145,8 +145,8 @@ def sigkill_of_the_parent(rounds):
     script.kill()
     script.wait()
     script.stdout.close()
-    for pid in {*pids, pid}:
-        _wait_for_the_end(pid)
+    for orphan in [*orphans, pid]:
+        _wait_for_the_end(orphan)
     assert set(statuses) <= {200, 504}, statuses
     return f'{_summary(rounds, statuses)}; port free within {slowest:.2f} s'
 
