@@ -1,0 +1,215 @@
+"""One process for each name, however many web workers there are: real servers."""
+
+import os
+import shutil
+import signal
+import socket
+import tempfile
+from contextlib import suppress
+from pathlib import Path
+from threading import Thread
+
+import pytest
+
+from pyams_zmq.exceptions import ExitCode
+from servers import Site, alive, wait_for
+
+pytestmark = pytest.mark.filterwarnings("ignore:'cgi' is deprecated:DeprecationWarning")
+
+
+@pytest.fixture
+def site():
+    """Make a site in a folder whose path is short enough for sockets."""
+    folder = Path(tempfile.mkdtemp(prefix='site-'))
+    sites = []
+
+    def make(**settings):
+        sites.append(Site(folder, **settings))
+        return sites[-1]
+
+    yield make
+    for one in sites:
+        one.kill()
+    shutil.rmtree(folder)
+
+
+@pytest.mark.parametrize('options', [(), ('--preload',)], ids=['', 'preload'])
+@pytest.mark.parametrize('kind', ['sync', 'gthread'])
+def test_gunicorn_recycles_its_workers(site, kind, options):
+    server = site().gunicorn('--workers=4', f'--worker-class={kind}', '--max-requests=20', *options)
+    answers = server.load(150)
+    assert {answer['status'] for answer in answers} == {200}
+    assert sorted(answer['body']['data'] for answer in answers) == list(range(150))
+    assert len({answer['worker'] for answer in answers}) > 4
+    assert len({answer['body']['pid'] for answer in answers}) == 1
+    [process] = server.processes()
+    # Its own session, and none of the web server's descriptors.
+    assert os.getsid(process.pid) == process.pid
+    assert server.end() == 0
+
+
+def test_a_single_worker_is_recycled(site):
+    """There is no worker at all for a while, and the process waits for the next."""
+    server = site().gunicorn('--workers=1', '--max-requests=10')
+    answers = server.load(40)
+    assert {answer['status'] for answer in answers} == {200}
+    assert len({answer['worker'] for answer in answers}) >= 4
+    assert len({answer['body']['pid'] for answer in answers}) == 1
+    assert server.end() == 0
+
+
+@pytest.mark.parametrize('number', [signal.SIGTERM, signal.SIGINT, signal.SIGKILL])
+def test_waitress(site, number):
+    server = site().pserve()
+    assert server.processes() == []
+    server.get()
+    wait_for(server.processes)
+    pid = server.tell()['pid']
+    assert [process.pid for process in server.processes()] == [pid]
+    server.end(number)
+
+
+def test_no_workers_exit_is_held_up(site):
+    """Also where a method of the process takes long: the process ends when that has ended."""
+    server = site().pserve()
+    server.tell()
+    [process] = server.processes()
+    release = server.folder / 'release'
+    with Caller(server, '/medias/hold', str(release)):
+        server.server.terminate()
+        server.server.wait(30)
+        assert alive(process)
+        release.touch()
+    wait_for(lambda: not server.processes(), log=server.log)
+
+
+def test_a_process_that_crashed_is_started_again(site):
+    server = site().gunicorn('--workers=2')
+    first = server.tell()['pid']
+    assert server.get('/medias/crash')['status'] == 504
+    server.renewed(first)
+    server.logged('medias has crashed, and is started again')
+    assert server.end() == 0
+
+
+def test_a_process_that_was_asked_to_end_is_started_again(site):
+    """So it can be renewed, without the web server."""
+    server = site(**{'medias.max_crashes': 1}).gunicorn('--workers=2')
+    first = server.tell()['pid']
+    os.kill(first, signal.SIGTERM)
+    server.renewed(first)
+    assert server.end() == 0
+
+
+def test_a_process_that_crashes_again_and_again_is_given_up(site):
+    settings = {'processes': 'failing', 'failing.delegate': 'webapp.Failing', 'failing.max_crashes': 2}
+    server = site(**settings).pserve()
+    server.get()
+    server.logged('CRITICAL .*failing has crashed 2 times in a row')
+    answer = server.get('/failing/anything')
+    assert answer['status'] == 503
+    assert answer['body'].startswith('failing has crashed 2 times in a row')
+    assert server.output.count('could not start: RuntimeError: no such disk') == 2
+    assert server.tell()
+    server.end()
+
+
+def test_start_with_the_application(site):
+    """In the master, where that builds the application for its workers."""
+    server = site(**{'medias.start': 'app'}).gunicorn('--workers=2', '--preload')
+    [process] = wait_for(server.processes)
+    assert server.tell()['pid'] == process.pid
+    process.kill()
+    server.renewed(process.pid)
+    assert server.end() == 0
+
+
+def test_an_application_without_an_ini_file(site):
+    server = site()
+    server.serve('gunicorn', '--bind=127.0.0.1:0', 'webapp:without_ini()')
+    assert server.tell(1)['data'] == 1
+    assert len(server.processes()) == 1
+    assert server.end() == 0
+
+
+def test_a_reloaded_server_has_a_process_with_the_new_code(site):
+    server = site(processes='fresh', **{'fresh.delegate': 'fresh.Delegate'})
+    module = server.folder / 'fresh.py'
+    code = 'class Delegate:\n    def version(self, data):\n        return [200, {}]\n'
+    module.write_text(code.format(1))
+    server.pserve('--reload')
+    assert server.get('/fresh/version')['body'] == 1
+
+    def renewed():
+        # More than once: it may be that it is not watched yet.
+        module.write_text(code.format('"two"'))
+        with suppress(OSError):
+            server.url = server.output.rpartition('Serving on ')[2].split()[0]
+            return server.get('/fresh/version')['body'] == 'two'
+
+    wait_for(renewed, log=server.log)
+    server.end()
+
+
+@pytest.mark.parametrize(
+    'command', [['pshell'], ['proutes'], ['pviews', '/'], ['ptweens']], ids=lambda command: command[0]
+)
+def test_other_commands_start_nothing(site, command):
+    place = site()
+    name, *arguments = command
+    assert place.popen(f'pyramid.scripts.{name}', place.ini, *arguments).wait(30) == 0, place.output
+    assert not (place.folder / 'run').exists()
+    assert place.processes() == []
+
+
+# In the foreground
+
+
+class Caller(Thread):
+    """Calls the process meanwhile; its answer is ``answer``."""
+
+    def __init__(self, server, path, data=None):
+        super().__init__()
+        self._arguments = server, path, data
+        self.answer = None
+
+    def run(self):
+        server, path, data = self._arguments
+        with suppress(OSError):
+            self.answer = server.get(path, data)
+
+    def __enter__(self):
+        self.start()
+        server = self._arguments[0]
+        wait_for(lambda: (server.folder / 'mark').exists(), log=server.log)
+        return self
+
+    def __exit__(self, *_error):
+        self.join()
+
+
+@pytest.fixture
+def systemd(site):
+    """What systemd hears."""
+    place = site(**{'medias.start': 'false', 'medias.stop_timeout': 30})
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listener:
+        listener.bind(str(place.folder / 'notify'))
+        listener.settimeout(30)
+        place.listener = listener
+        yield place
+
+
+def test_run_under_systemd_for_a_web_server(systemd):
+    run = systemd.popen('pyams_zmq', 'run', systemd.ini, 'medias', NOTIFY_SOCKET=systemd.folder / 'notify')
+    assert systemd.listener.recv(100) == b'READY=1'
+    systemd.pserve()
+    assert systemd.tell()['pid'] == run.pid
+    release = systemd.folder / 'release'
+    with Caller(systemd, '/medias/hold', str(release)) as caller:
+        run.terminate()
+        assert systemd.listener.recv(100) == b'STOPPING=1'
+        release.touch()
+    assert caller.answer['body'] == 'held'
+    assert run.wait(30) == ExitCode.OK
+    assert systemd.get('/medias/tell?timeout=0.5')['status'] == 503
+    systemd.end()
