@@ -181,7 +181,7 @@ class Caller(Thread):
     def __enter__(self):
         self.start()
         server = self._arguments[0]
-        wait_for(lambda: (server.folder / 'mark').exists(), log=server.log)
+        wait_for((server.folder / 'mark').exists, log=server.log)
         return self
 
     def __exit__(self, *_error):
