@@ -11,6 +11,7 @@ import zmq
 from zmq.utils.monitor import recv_monitor_message
 
 from .address import AnyAddress
+from .jobs.client import JobCalls
 from .socket import connect, prepare_socket
 from .wire import Reply, encode
 
@@ -49,7 +50,7 @@ def _seconds(timeout: float) -> float:
     return timeout
 
 
-class ZMQClient:
+class ZMQClient(JobCalls):
     """Calls a process.
 
     It may be shared between threads and kept for ever: connections are made when they are needed, used again,

@@ -15,11 +15,25 @@ from zope.interface import implementer
 from .exceptions import ReplyError
 from .fork import end_copy
 from .interfaces import IZMQMessageHandler
+from .jobs.commands import COMMANDS, Command, accept
+from .jobs.decorator import job_options
+from .jobs.ids import new_id
+from .jobs.runner import Runner
+from .jobs.service import JobSettings
 from .request import Request
 from .stream import Stream
 from .wire import decode_message, encode, error_text
 
 logger = logging.getLogger(__name__)
+
+
+def _of_jobs(command: Command) -> Callable[..., Any]:
+    async def method(handler: 'ZMQMessageHandler', *arguments: Any) -> Any:
+        if handler._jobs is None:
+            raise ReplyError(404, 'This process has no journal, and so no jobs')
+        return await command(handler._jobs, list(arguments), handler._json_load)
+
+    return method
 
 
 @implementer(IZMQMessageHandler)
@@ -52,6 +66,10 @@ class ZMQMessageHandler:
         self._pid = os.getpid()
         self.rep_handler = self.handler() if handler is None else handler
         self.rep_handler.process = process
+        if isinstance(process, JobSettings):
+            process.check_jobs(self.rep_handler)
+        if self._jobs is not None:
+            self._jobs.attach(self.rep_handler, json_load)
 
     def __call__(self, frames: list[Any]) -> Any:
         """Handle a message; it gets exactly one reply, whatever it holds.
@@ -63,6 +81,8 @@ class ZMQMessageHandler:
             message_type, arguments = self._read(frames)
             request.message_type = message_type
             method = self._find(message_type)
+            if self._jobs is not None and job_options(method) is not None:
+                method = partial(self._accept, self._jobs, frames, message_type)
         except ReplyError as error:
             request.reply([encode([error.status, error.body])])
             return
@@ -75,7 +95,15 @@ class ZMQMessageHandler:
 
     @property
     def _executor(self) -> Any:
-        return getattr(self.process, 'executor', None)
+        return getattr(self.process, 'pool', None)
+
+    @property
+    def _jobs(self) -> Runner | None:
+        return getattr(self.process, 'jobs', None)
+
+    async def _accept(self, jobs: Runner, frames: list[Any], message_type: str, *arguments: Any) -> Any:
+        """Write a message down as a job."""
+        return await accept(jobs, message_type, frames, arguments, new_id())
 
     def _read(self, frames: list[Any]) -> tuple[str, list[Any]]:
         """Return the message's type and the arguments of its method."""
@@ -166,7 +194,11 @@ class ZMQMessageHandler:
     def _status(self, *_frames: Any) -> list[Any]:
         return [200, {**self.process.status(), **self.rep_stream.status()}]
 
-    _commands: ClassVar[dict[str, Callable[..., list[Any]]]] = {'_ping': _ping, '_status': _status}
+    _commands: ClassVar[dict[str, Callable[..., Any]]] = {
+        '_ping': _ping,
+        '_status': _status,
+        **{name: _of_jobs(command) for name, command in COMMANDS.items()},
+    }
 
 
 def _does_not_fit(error: TypeError, method: Callable[..., Any], arguments: list[Any]) -> bool:

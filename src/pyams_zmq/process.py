@@ -8,6 +8,7 @@ import signal
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from importlib.metadata import version
 from multiprocessing.process import BaseProcess
 from typing import Any
@@ -22,6 +23,8 @@ from .address import Address, AnyAddress, parse_address
 from .exceptions import AddressError, ExitCode, ProcessStartError
 from .guardian import Guardian, reset_signals
 from .interfaces import IZMQProcess, ZMQProcessStartedEvent, ZMQProcessStoppingEvent
+from .jobs.runner import Runner
+from .jobs.service import JobSettings
 from .listener import Listener, listen
 from .metrics import resources
 from .pools import waiting
@@ -38,7 +41,7 @@ _LINGER = 1000
 
 
 @implementer(IZMQProcess)
-class ZMQProcess(multiprocessing.Process):
+class ZMQProcess(JobSettings, multiprocessing.Process):
     """A process that answers messages which arrive on a 0MQ socket.
 
     :param bind_addr: ``'host:port'``, ``(host, port)``, ``'host'`` alone for any free port,
@@ -94,8 +97,10 @@ class ZMQProcess(multiprocessing.Process):
         self.passwords = parse_auth(auth)
         self.clients = parse_clients(clients)
         self.registry = registry
-        #: The :class:`~concurrent.futures.Executor` of the running process; None without ``workers``.
-        self.executor: ThreadPoolExecutor | None = None
+        #: The threads of the running process; None without ``workers``.
+        self.pool: ThreadPoolExecutor | None = None
+        #: The jobs of the running process; None without a ``journal``.
+        self.jobs: Runner | None = None
         if workers is not None:
             self.workers = workers
         self._check()
@@ -238,6 +243,8 @@ class ZMQProcess(multiprocessing.Process):
         logger.info('%s is ready at %s', self.name, endpoint)
         if self._readiness is not None:
             self._readiness.report(endpoint)
+        if self.jobs is not None:
+            self._on_loop(self.jobs.start)
         if self._asked_to_end is not None:
             self._on_loop(self.exit, self._asked_to_end, None)
 
@@ -250,6 +257,8 @@ class ZMQProcess(multiprocessing.Process):
     def setup(self) -> None:
         """Create the context, the authenticator, the loop and the response stream."""
         self._owner = os.getpid()
+        threadlocals = partial(manager.push, manager.get())
+        self.jobs = self.make_jobs(threadlocals)
         self.context = zmq.Context()
         if self.passwords or self.clients:
             self.auth_thread = Authenticator(self.context)
@@ -262,9 +271,7 @@ class ZMQProcess(multiprocessing.Process):
         loop = self.loop = AsyncIOLoop(make_current=False)
         asyncio.set_event_loop(loop.asyncio_loop)
         if self.workers:
-            self.executor = ThreadPoolExecutor(
-                self.workers, 'pyams_zmq-worker', initializer=manager.push, initargs=(manager.get(),)
-            )
+            self.pool = ThreadPoolExecutor(self.workers, 'pyams_zmq-worker', threadlocals)
         self.rep_stream, _port = self.stream(self.socket_type, self.bind_addr, bind=True)
 
     def init_stream(self) -> None:
@@ -348,7 +355,7 @@ class ZMQProcess(multiprocessing.Process):
             'version': version('pyams_zmq'),
             'uptime': round(time.monotonic() - self._started_at, 3),
             'workers': self.workers,
-            'waiting': waiting(self.executor),
+            'waiting': waiting(self.pool),
             **resources(),
         }
 
@@ -372,14 +379,19 @@ class ZMQProcess(multiprocessing.Process):
             get_current_registry().notify(ZMQProcessStoppingEvent(self))
         except Exception:
             logger.exception('A subscriber of the stopping event raised')
-        await asyncio.gather(*(stream.drain() for stream in self._streams))
+        drains = [stream.drain() for stream in self._streams]
+        if self.jobs is not None:
+            drains.append(self.jobs.drain())
+        await asyncio.gather(*drains)
         self.loop.stop()
 
     def _tear_down(self, guardian: Guardian) -> None:
         """Close what :meth:`setup` and :meth:`stream` made, and let the last replies leave."""
         guardian.expect_end()
-        if self.executor is not None:
-            self.executor.shutdown()
+        if self.pool is not None:
+            self.pool.shutdown()
+        if self.jobs is not None:
+            self.jobs.close()
         if self.auth_thread is not None:
             self.auth_thread.stop()
         if guardian.orphaned:

@@ -60,6 +60,13 @@ def error_text(error: BaseException) -> str:
     return f'{type(error).__name__}: {text}'
 
 
+def split_reply(value: Any) -> tuple[int, Any]:
+    """Return the status and the body of a reply; anything but ``[int, body]`` is the body of a 200."""
+    if isinstance(value, (list, tuple)) and len(value) == 2 and type(value[0]) is int:
+        return value[0], value[1]
+    return 200, value
+
+
 class _Pair(NamedTuple):
     status: int
     body: Any
@@ -83,9 +90,7 @@ class Reply(_Pair):
 
         :raises ValueError: where the frame is not JSON
         """
-        value = decode(frame)
-        pair = isinstance(value, list) and len(value) == 2 and type(value[0]) is int
-        reply = cls(*value) if pair else cls(200, value)
+        reply = cls(*split_reply(decode(frame)))
         reply.size = len(frame)
         return reply
 

@@ -1,0 +1,76 @@
+"""What runs the jobs: threads of the process, or something else that takes the same part."""
+
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any, Protocol
+
+from ..exceptions import SettingError
+from .progress import Progress, Report
+from .work import Outcome, Task, perform
+
+
+class JobExecutor(Protocol):
+    """Runs jobs. Its methods are called on the loop of the process."""
+
+    #: How many jobs it runs at once; it is not given more.
+    slots: int
+
+    #: Whether :meth:`cancel` ends a job by force, so that it has not to be asked for.
+    forceful: bool
+
+    #: Whether jobs run in the process itself, with its delegate, and not elsewhere with a fresh one.
+    local: bool
+
+    def submit(self, task: Task, report: Callable[[Report], Any]) -> 'Future[Outcome]':
+        """Run a job.
+
+        :param report: to be called with what the job tells of its progress, from any thread
+        :returns: its outcome; an exception counts as an interruption
+        """
+
+    def cancel(self, job: str) -> None:
+        """Let the progress object of a running job say that it is not wanted, or end the job by force."""
+
+    def close(self) -> None:
+        """End, with the jobs that are still running where that can be."""
+
+
+class Threads:
+    """Runs jobs in threads of the process.
+
+    :param slots: how many at once
+    :param initializer: called in each thread before its first job
+    """
+
+    forceful = False
+    local = True
+
+    def __init__(self, slots: int, initializer: Callable[[], Any]) -> None:
+        self.slots = slots
+        self._pool = ThreadPoolExecutor(slots, 'pyams_zmq-job', initializer)
+        self._cancelled: set[str] = set()
+
+    def submit(self, task: Task, report: Callable[[Report], Any]) -> 'Future[Outcome]':
+        progress = Progress(task.id, task.type, task.attempt, report, lambda: task.id in self._cancelled)
+        future = self._pool.submit(perform, task, progress)
+        future.add_done_callback(lambda _: self._cancelled.discard(task.id))
+        return future
+
+    def cancel(self, job: str) -> None:
+        self._cancelled.add(job)
+
+    def close(self) -> None:
+        self._pool.shutdown()
+
+
+def make_executor(text: str, initializer: Callable[[], Any]) -> JobExecutor:
+    """Make the executor that a setting names.
+
+    :param text: ``'threads:4'``
+    :param initializer: called in each thread of the process before its first job
+    :raises SettingError: where it makes no sense
+    """
+    kind, _, rest = text.partition(':')
+    if kind == 'threads' and rest.isascii() and rest.isdigit() and int(rest):
+        return Threads(int(rest), initializer)
+    raise SettingError(f"executor is 'threads:N', with N above 0, not {text!r}")

@@ -1,0 +1,136 @@
+"""The journal: the thread that writes the jobs down, many with one commit."""
+
+import asyncio
+import os
+import queue
+import sqlite3
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, TypeVar
+
+from ..locks import FileLock
+from .schema import JournalError, open_database
+from .store import Store
+
+Result = TypeVar('Result')
+
+_Step = tuple[Callable[[Store], Any], 'asyncio.Future[Any]']
+_Outcome = tuple['asyncio.Future[Any]', Any, Exception | None]
+
+
+class Journal:
+    """The jobs of one process, on disk.
+
+    Whatever arrives in one turn of the loop, or while a commit is under way, shares the next commit.
+
+    :param path: of the file, or ``':memory:'``
+    :param durable: whether a commit survives a loss of power
+    :raises JournalError: where the file cannot be used
+    """
+
+    def __init__(self, path: str, durable: bool = True) -> None:
+        self._lock = None if path == ':memory:' else _lock(path)
+        try:
+            self._store = Store(open_database(path, durable))
+        except BaseException:
+            self._unlock()
+            raise
+        #: How many jobs there are in each state.
+        self.counts = self._store.counts()
+        self._batch: list[_Step] = []
+        self._queue: queue.SimpleQueue[list[_Step] | None] = queue.SimpleQueue()
+        self._thread = threading.Thread(target=self._work, name='pyams_zmq-journal', daemon=True)
+        self._thread.start()
+
+    def do(self, operation: Callable[[Store], Result]) -> 'asyncio.Future[Result]':
+        """Do something with the store; to be called on the loop.
+
+        :returns: what is done when it is committed, with the operation's result or its exception
+        """
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[Result] = loop.create_future()
+        self._batch.append((operation, future))
+        if len(self._batch) == 1:
+            loop.call_soon(self._send)
+        return future
+
+    def _send(self) -> None:
+        batch, self._batch = self._batch, []
+        self._queue.put(batch)
+
+    def _work(self) -> None:
+        closing = False
+        while not closing:
+            steps: list[_Step] = []
+            batch = self._queue.get()
+            with suppress(queue.Empty):
+                while batch is not None:
+                    steps += batch
+                    batch = self._queue.get_nowait()
+                closing = True
+            if steps:
+                outcomes = self._commit(steps)
+                with suppress(sqlite3.Error):
+                    self.counts = self._store.counts()
+                steps[0][1].get_loop().call_soon_threadsafe(_deliver, outcomes)
+
+    def _commit(self, steps: list[_Step]) -> list[_Outcome]:
+        outcomes: list[_Outcome] = []
+        try:
+            with self._store.transaction():
+                for operation, future in steps:
+                    result, error = None, None
+                    try:
+                        result = operation(self._store)
+                    except sqlite3.Error:
+                        raise
+                    except Exception as raised:
+                        error = raised
+                    outcomes.append((future, result, error))
+        except sqlite3.Error as error:
+            if len(steps) == 1:
+                return [(steps[0][1], None, error)]
+            # What one of them met, such as a full disk, the others may be spared.
+            return [outcome for step in steps for outcome in self._commit([step])]
+        return outcomes
+
+    def close(self) -> None:
+        """Write down what is left, and let the file go."""
+        self._queue.put(self._batch)
+        self._queue.put(None)
+        self._thread.join()
+        self._store.close()
+        self._unlock()
+
+    def _unlock(self) -> None:
+        if self._lock is not None:
+            self._lock.close()
+
+
+def _lock(path: str) -> FileLock:
+    """Keep other processes from running the jobs of the same journal.
+
+    The lock is not on the journal itself: closing a descriptor of that would drop SQLite's own locks.
+    """
+    beside = Path(os.path.realpath(path) + '.lock')
+    try:
+        lock = FileLock.take(beside)
+        if lock is None:
+            owner = beside.read_text(errors='replace')
+            raise JournalError(f'the journal {path} is in use by process {owner}')
+        lock.write(str(os.getpid()))
+    except OSError as error:
+        raise JournalError(f'the journal {path} cannot be locked: {error}') from None
+    return lock
+
+
+def _deliver(outcomes: list[_Outcome]) -> None:
+    for future, result, error in outcomes:
+        if future.cancelled():
+            continue
+        if error is None:
+            future.set_result(result)
+        else:
+            future.set_exception(error)

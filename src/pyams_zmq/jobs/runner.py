@@ -1,0 +1,249 @@
+"""The runner: takes jobs from the journal, first come, first started, and records how they end."""
+
+import asyncio
+import logging
+import sqlite3
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from functools import partial
+from typing import Any
+
+from ..exceptions import SettingError
+from ..wire import encode, error_text
+from .decorator import JobOptions, jobs_of
+from .executors import JobExecutor
+from .journal import Journal
+from .progress import Report
+from .store import Claim, Store
+from .work import CANCELLED, Outcome, Task
+
+logger = logging.getLogger(__name__)
+
+#: Seconds between two looks for what has expired.
+_HOUSEKEEPING = 60.0
+
+#: Seconds before the journal is tried again after an error.
+_PAUSE = 1.0
+
+
+class Run:
+    """A job that is running."""
+
+    def __init__(self, claim: Claim, options: JobOptions) -> None:
+        self.claim = claim
+        self.options = options
+        self.report: Report | None = None
+        self.cancelled = False
+        self.timed_out = False
+        self.task: asyncio.Task[None] | None = None
+
+
+class Runner:
+    """Runs the jobs of a process.
+
+    :param journal: where they are written down
+    :param executor: what runs them
+    :param max_pending: how many may wait and run
+    :param max_interruptions: how often a job may be running when its process or worker dies
+    :param max_kept: how many ended jobs are kept
+    """
+
+    def __init__(
+        self, journal: Journal, executor: JobExecutor, max_pending: int, max_interruptions: int, max_kept: int
+    ) -> None:
+        self.journal = journal
+        self.executor = executor
+        self.max_pending = max_pending
+        self._max_interruptions = max_interruptions
+        self._max_kept = max_kept
+        self._delegate: Any = None
+        self._json_load = -1
+        #: The delegate's jobs by their types.
+        self.types: dict[str, JobOptions] = {}
+        #: The jobs that are running, by their ids.
+        self.running: dict[str, Run] = {}
+        self._work = asyncio.Event()
+        self._draining = False
+        self._taker: asyncio.Task[None] | None = None
+        self._cleaner: asyncio.Task[None] | None = None
+
+    def attach(self, delegate: Any, json_load: int) -> None:
+        """Tell whose methods the jobs are, and which frame of a message is its JSON.
+
+        :raises SettingError: where there is another one already
+        """
+        types = jobs_of(delegate)
+        if types and self.types:
+            raise SettingError('Only one delegate of a process may have jobs')
+        if types or self._delegate is None:
+            self._delegate, self._json_load, self.types = delegate, json_load, types
+
+    def start(self) -> None:
+        """Run the jobs from now on."""
+        if self._draining:
+            return
+        loop = asyncio.get_running_loop()
+        self._taker = loop.create_task(self._take())
+        self._cleaner = loop.create_task(self._clean())
+
+    def wake(self) -> None:
+        """Look for jobs: there may be one, or a free place."""
+        self._work.set()
+
+    async def _take(self) -> None:
+        await self._record(lambda store: store.resume(self.types, self._max_interruptions))
+        unknown = await self._record(Store.unknown)
+        for job_type, number in unknown.items():
+            logger.error('%d jobs wait for a method %r, which the delegate does not have', number, job_type)
+        while not self._draining:
+            self._work.clear()
+            free = self.executor.slots - len(self.running)
+            due = None
+            if free:
+                claims, due = await self._record(partial(Store.claim, number=free, known=self.types))
+                for claim in claims:
+                    self._begin(claim)
+            with suppress(asyncio.TimeoutError):
+                await asyncio.wait_for(self._work.wait(), due)
+
+    def _begin(self, claim: Claim) -> None:
+        run = self.running[claim.id] = Run(claim, self.types[claim.type])
+        run.task = asyncio.get_running_loop().create_task(self._execute(run))
+
+    async def _execute(self, run: Run) -> None:
+        claim = run.claim
+        delegate = self._delegate
+        factory = (lambda: delegate) if self.executor.local else type(delegate)
+        task = Task(claim.id, claim.type, claim.attempt, claim.frames, self._json_load, factory)
+        timer = None
+        try:
+            future = self.executor.submit(task, partial(setattr, run, 'report'))
+            if run.options.timeout is not None:
+                timer = asyncio.get_running_loop().call_later(run.options.timeout, self._time_out, run)
+            outcome = await asyncio.wrap_future(future)
+        except Exception as error:
+            logger.exception('The executor could not run the job %s (%s)', claim.id, claim.type)
+            outcome = Outcome(None, f'{type(error).__name__}: {error}', interrupted=True)
+        finally:
+            if timer is not None:
+                timer.cancel()
+        try:
+            await self._record(self._judge(run, outcome))
+        except Exception as error:
+            logger.exception('The outcome of the job %s (%s) cannot be written', claim.id, claim.type)
+            body = encode(f'The outcome cannot be written: {error_text(error)}').decode()
+            await self._record(lambda store: store.end(claim.seq, 'failed', 500, body))
+        del self.running[claim.id]
+        self.wake()
+
+    def _time_out(self, run: Run) -> None:
+        run.timed_out = True
+        self.executor.cancel(run.claim.id)
+
+    def _judge(self, run: Run, outcome: Outcome) -> Callable[[Store], None]:
+        """Return what has to be recorded of the end of an attempt."""
+        claim, options = run.claim, run.options
+        if outcome.interrupted and run.timed_out and not run.cancelled:
+            outcome = Outcome(504, encode(f'TimeoutError: it took longer than {options.timeout} s').decode())
+        failed = outcome.status is None or outcome.status >= 400
+        if outcome == CANCELLED or (run.cancelled and failed):
+            return lambda store: store.end(claim.seq, 'cancelled', None, None)
+        delay = options.delay(claim.failures + 1)
+        if outcome.interrupted:
+            reason, limit = outcome.body or 'its worker died', self._max_interruptions
+            return lambda store: store.interrupt(claim.seq, reason, limit, delay)
+        status, body = outcome.status or 0, outcome.body or 'null'
+        if status >= 500 and claim.failures < options.retries:
+            return lambda store: store.put_back(claim.seq, status, body, delay)
+        state = 'failed' if failed else 'done'
+        return lambda store: store.end(claim.seq, state, status, body)
+
+    async def _record(self, operation: Callable[[Store], Any]) -> Any:
+        """Do something with the journal; where the disk fails, again and again."""
+        while True:
+            try:
+                return await self.journal.do(operation)
+            except (sqlite3.DataError, sqlite3.ProgrammingError, sqlite3.IntegrityError):
+                raise
+            except sqlite3.Error as error:
+                logger.error(  # noqa: TRY400
+                    'The journal cannot be written, and is tried again in %s s: %s', _PAUSE, error
+                )
+                await asyncio.sleep(_PAUSE)
+
+    async def _clean(self) -> None:
+        while True:
+            more = await self._record(lambda store: store.remove_expired(self._max_kept))
+            if not more:
+                await asyncio.sleep(_HOUSEKEEPING)
+
+    # What callers ask for
+
+    async def accept(self, job: str, job_type: str, frames: Sequence[bytes]) -> tuple[int, dict[str, Any]]:
+        """Write a job down.
+
+        :returns: status and body of the reply
+        """
+        keep = self.types[job_type].keep
+        reply = await self.journal.do(
+            lambda store: store.accept(job, job_type, frames, keep, self.max_pending)
+        )
+        self.wake()
+        return reply
+
+    async def cancel(self, job: str) -> tuple[int, dict[str, Any]]:
+        """Cancel a job.
+
+        :returns: status and body of the reply
+        """
+        status, body = await self.journal.do(lambda store: store.cancel(job))
+        run = self.running.get(job)
+        if run is not None and status == 202 and not run.cancelled:
+            run.cancelled = True
+            self.executor.cancel(job)
+        return status, body
+
+    async def retry(self, job: str) -> tuple[int, dict[str, Any]]:
+        """Let a job that failed or was cancelled run again.
+
+        :returns: status and body of the reply
+        """
+        reply = await self.journal.do(lambda store: store.retry(job, self.max_pending))
+        self.wake()
+        return reply
+
+    def method(self, job_type: str) -> Any:
+        """Return the delegate's method for a type."""
+        return getattr(self._delegate, job_type)
+
+    def with_progress(self, record: dict[str, Any]) -> dict[str, Any]:
+        """Add to what is known of a job how far it is."""
+        run = self.running.get(record['job'])
+        report = None if run is None or run.report is None else run.report._asdict()
+        return {**record, 'progress': report}
+
+    def status(self) -> dict[str, Any]:
+        """What ``_status`` tells of the jobs: how many there are in each state."""
+        return dict(self.journal.counts)
+
+    # The end
+
+    async def drain(self) -> None:
+        """Start no more jobs, and wait until those that run have ended."""
+        self._draining = True
+        self.wake()
+        if self._taker is None or self._cleaner is None:
+            return
+        self._cleaner.cancel()
+        # What it has claimed in the meantime runs.
+        await asyncio.wait([self._taker, self._cleaner])
+        if self.running:
+            await self._record(Store.excuse)
+        while self.running:
+            self._work.clear()
+            await self._work.wait()
+
+    def close(self) -> None:
+        """Let the executor and the journal go."""
+        self.executor.close()
+        self.journal.close()
