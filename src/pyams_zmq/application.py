@@ -41,7 +41,7 @@ def build(source: str, name: str) -> tuple[Any, Declaration]:
 
 
 def _is_ini(source: str) -> bool:
-    return source.partition('#')[0].endswith('.ini') or Path(source).exists()
+    return source.partition('#')[0].endswith('.ini') or Path(source).is_file()
 
 
 def _ini_factory(source: str) -> Callable[[], Any]:
@@ -56,6 +56,6 @@ def _dotted_factory(source: str) -> Callable[[], Any]:
     logging.basicConfig(level=logging.INFO, format='%(asctime)s %(levelname)s [%(name)s] %(message)s')
     try:
         factory: Callable[[], Any] = DottedNameResolver(None).resolve(source)
-    except (ImportError, ValueError) as error:
+    except (ImportError, LookupError, ValueError) as error:
         raise SettingError(f'{source} is neither an .ini file nor a factory: {error}') from error
     return factory

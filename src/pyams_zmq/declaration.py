@@ -1,8 +1,8 @@
 """A declared process: what the application, its settings and its commands know of it."""
 
-import threading
 from collections.abc import Mapping
 from multiprocessing.spawn import get_executable
+from pathlib import Path
 from typing import Any
 
 from zope.interface import implementer
@@ -49,7 +49,6 @@ class Declaration:
         self._run_dir = read_global(settings, 'run_dir')
         self._client: ZMQClient | None = None
         self._supervisor: Supervisor | None = None
-        self._lock = threading.Lock()
 
     @property
     def run_dir(self) -> RunDir:
@@ -76,13 +75,12 @@ class Declaration:
         return self.options.get('start', 'request')  # type: ignore[no-any-return]
 
     @property
-    def address(self) -> Any:
-        """Where the process listens.
+    def address(self) -> str:
+        """Where the process listens; by default an ipc socket in its folder.
 
         :raises SettingError: where that cannot be told
         """
-        address = self.options.get('address')
-        return f'ipc://{self.run_dir.make().socket}' if address is None else address
+        return self.options.get('address') or f'ipc://{self.run_dir.socket}'
 
     def supervise(self) -> None:
         """Let this web worker see to it that the process is there, once :meth:`ensure_started` is called.
@@ -91,6 +89,10 @@ class Declaration:
         """
         self._handler()
         run_dir = self.run_dir
+        connectable(self.address)  # or there is an error now, and not with the first call
+        path = str(self.source).partition('#')[0]
+        if path.endswith('.ini') and not Path(path).is_file():
+            raise SettingError(f'pyams_zmq.ini: there is no file {path}')
         command = [get_executable(), '-m', 'pyams_zmq', 'run', str(self.source), self.name]
         self._supervisor = Supervisor(self.name, run_dir, command, self.options.get('max_crashes', 5))
 
@@ -107,12 +109,15 @@ class Declaration:
     @property
     def client(self) -> ZMQClient:
         """The client that all requests share, made when it is first asked for."""
-        with self._lock:
-            if self._client is None:
-                options = self.options
-                address = connectable(self.address)
-                self._client = ZMQClient(address, options.get('auth'), options.get('timeout', 10))
-            return self._client
+        client = self._client
+        if client is None:
+            # Two threads may come here at once; a lock might be held for ever in a forked process.
+            options = self.options
+            if 'address' not in options:
+                self.run_dir.make()  # and nobody else's
+            address = connectable(self.address)
+            client = self._client = ZMQClient(address, options.get('auth'), options.get('timeout', 10))
+        return client
 
     def make_process(self, registry: Any) -> ZMQProcess:
         """Make the process, which is not started yet.

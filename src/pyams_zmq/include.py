@@ -68,7 +68,7 @@ def _resolve(config: Any, setting: str, options: Mapping[str, Any]) -> Any:
     value = options[setting.rpartition('.')[2]]
     try:
         return config.maybe_dotted(value)
-    except (ImportError, ValueError) as error:
+    except (ImportError, LookupError, ValueError) as error:
         raise SettingError(f'{setting}: {value!r} cannot be imported: {error}') from error
 
 

@@ -1,5 +1,6 @@
 """The private folder of a declared process: its socket, and its locks."""
 
+import errno
 import hashlib
 import os
 import stat
@@ -21,8 +22,8 @@ class RunDir:
     """
 
     def __init__(self, source: str, name: str, parent: str | None = None) -> None:
-        default = Path(tempfile.gettempdir(), f'pyams_zmq-{os.getuid()}')
-        self._parent = default if parent is None else Path(parent).absolute()
+        self._is_own = parent is None
+        self._parent = Path(parent or Path(tempfile.gettempdir(), f'pyams_zmq-{os.getuid()}')).absolute()
         key = hashlib.sha256(_identity(source).encode()).hexdigest()[:12]
         self.path = self._parent / f'{name}-{key}'
 
@@ -54,20 +55,24 @@ class RunDir:
 
         :raises SettingError: where it cannot be made, or another user could enter it
         """
-        for folder in (self._parent, self.path):
-            try:
-                folder.mkdir(mode=0o700, parents=folder is self._parent, exist_ok=True)
-                status = folder.lstat()
-            except OSError as error:
-                raise SettingError(
-                    f'{folder} cannot be made ({error.strerror}); see pyams_zmq.run_dir'
-                ) from None
-            # Somebody else may have made it first where everybody may write.
-            if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.getuid():
-                raise SettingError(f'{folder} does not belong to this user; see pyams_zmq.run_dir')
-        if stat.S_IMODE(status.st_mode) & 0o077:
-            raise SettingError(f'others may enter {folder}: chmod 700 {folder}')
+        try:
+            self._parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            if self._is_own:
+                _check_private(self._parent)
+            self.path.mkdir(mode=0o700, exist_ok=True)
+            _check_private(self.path)
+        except OSError as error:
+            raise SettingError(f'pyams_zmq.run_dir: {error.strerror}: {error.filename}') from None
         return self
+
+
+def _check_private(folder: Path) -> None:
+    # Somebody else may have made it first, where everybody may write.
+    status = folder.lstat()
+    if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.getuid():
+        raise PermissionError(errno.EPERM, 'this user owns no such folder', str(folder))
+    if stat.S_IMODE(status.st_mode) & 0o077:
+        raise PermissionError(errno.EPERM, 'others may enter it (chmod 700)', str(folder))
 
 
 def _identity(source: str) -> str:

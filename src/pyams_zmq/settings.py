@@ -106,6 +106,7 @@ def _flag(value: Any) -> bool:
 
 TEXT = Kind(_text, 'some text')
 DOTTED = Kind(_dotted, 'a dotted name, as myapp.medias.MediaDelegate')
+FACTORY = Kind(_text, 'the dotted name of a factory, as myapp.factories:background')
 ADDRESS = Kind(_address, "an address with a port ('host:port', 'tcp://host:port') or 'ipc:///path'")
 COUNT = Kind(lambda value: _number(value, 0), 'a whole number, 0 or more')
 POSITIVE = Kind(lambda value: _number(value, 1), 'a whole number above 0')
@@ -121,7 +122,7 @@ OPTIONS = {
         Option('delegate', DOTTED, '', 'the class whose methods are the messages'),
         Option('handler', DOTTED, 'ZMQMessageHandler', 'the class of the message handler'),
         Option('process', DOTTED, 'ZMQProcess', 'the class of the process'),
-        Option('app', DOTTED, '', 'the factory of the application, where pyams_zmq.ini is not given'),
+        Option('app', FACTORY, '', 'the factory of the application, where pyams_zmq.ini is not given'),
         Option('address', ADDRESS, 'an ipc socket in run_dir', 'where the process listens'),
         Option('auth', TEXT, '', "'user:password', which clients present", secret=True),
         Option('clients', TEXT, '', 'the hosts that are let in: addresses, networks and names'),

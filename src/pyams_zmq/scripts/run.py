@@ -62,22 +62,25 @@ def main(arguments: argparse.Namespace) -> int:
     for number in SIGNALS:
         # Until the process takes them over. The first process of a container has no default to fall back on.
         signal.signal(number, _end)
+    given = None if arguments.lock is None else _adopt(arguments.lock)
     try:
-        code = _run(arguments.source, arguments.name, arguments.lock)
+        code = _run(arguments.source, arguments.name, given)
     except SystemExit as end:
         code = end.code if isinstance(end.code, int) else ExitCode.ERROR
-    if arguments.lock is not None and code:
-        # A web server may be this process's parent, and take 3 and 4 for the failure of one of its workers.
-        return ExitCode.ERROR
-    return code
+    if given is None:
+        return code
+    if code == ExitCode.OK:
+        ended_in_order(given)
+        return code
+    # A web server may be this process's parent, and take 3 and 4 for the failure of one of its workers.
+    return ExitCode.ERROR
 
 
 def _end(_number: int, _frame: FrameType | None) -> NoReturn:
     sys.exit(ExitCode.OK)
 
 
-def _run(source: str, name: str, fd: int | None) -> int:
-    given = None if fd is None else _adopt(fd)
+def _run(source: str, name: str, given: FileLock | None) -> int:
     try:
         registry, declaration = build(source, name)
         process = declaration.make_process(registry)
@@ -94,6 +97,7 @@ def _run(source: str, name: str, fd: int | None) -> int:
         logger.error('%s runs already: its lock is %s', name, run_dir.owner)
         return ExitCode.RUNNING
     if given is None:
+        ended_in_order(owner)  # whoever runs it counts its crashes
         registry.registerHandler(lambda _event: notify('READY=1'), (IZMQProcessStartedEvent,))
         registry.registerHandler(lambda _event: notify('STOPPING=1'), (IZMQProcessStoppingEvent,))
     else:
@@ -101,7 +105,6 @@ def _run(source: str, name: str, fd: int | None) -> int:
             lambda event: _end_with_users(event.object, declaration), (IZMQProcessStartedEvent,)
         )
     process.serve()
-    ended_in_order(owner)
     return ExitCode.OK
 
 
