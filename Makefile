@@ -2,13 +2,14 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+LOCALES := src/pyams_zmq/locales
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 # Version 2.0.0, to compare: its import name is the same, so it has an environment of its own, outside the tree.
 OLD := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/pyams_zmq/2.0.0
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test stress chaos coverage lint docs build clean
+.PHONY: help demo test stress chaos coverage lint docs messages build clean
 
 help: ## list what there is
 	@awk -F':.*## ' '/^[a-z]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -41,6 +42,13 @@ docs: $(VENV)/.docs ## build the documentation into docs/_build
 	@$(BIN)/python -m sphinx -W --keep-going -q -b html docs docs/_build
 	@echo "Open docs/_build/index.html"
 
+messages: $(VENV)/.test ## bring the translations up to date with the sources
+	@$(BIN)/pybabel -q extract --no-default-keywords -k _ -c Translators: --add-location file --omit-header \
+		--no-wrap -o $(LOCALES)/pyams_zmq.pot src
+	@$(BIN)/pybabel -q update -D pyams_zmq -d $(LOCALES) -i $(LOCALES)/pyams_zmq.pot \
+		--no-fuzzy-matching --ignore-obsolete --ignore-pot-creation-date --no-wrap
+	@$(PIP) install --editable .
+
 build: $(VENV)/.build ## build the sdist and the wheel into dist
 	@$(BIN)/python -m build --quiet
 	@$(BIN)/twine check --strict dist/*
@@ -49,7 +57,7 @@ clean: ## remove everything that was generated
 	@rm -rf $(VENV) .nox dist docs/_build demo/var .coverage* .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
 	@find . -name __pycache__ -prune -exec rm -rf {} +
 
-$(VENV)/.base: pyproject.toml
+$(VENV)/.base: pyproject.toml hatch_build.py $(wildcard $(LOCALES)/*/LC_MESSAGES/*.po)
 	@$(PYTHON) -m venv $(VENV)
 	@$(PIP) install --upgrade 'pip>=25.1'
 	@$(PIP) install --editable .

@@ -20,6 +20,9 @@ RESERVED = frozenset({'monitor'})
 # Short enough for the path of an ipc socket.
 _NAME = re.compile('[A-Za-z][A-Za-z0-9_-]{0,31}')
 
+# Segments of a URL's path, without what Pyramid takes for the pattern of a route.
+_PATH = re.compile('(/[A-Za-z0-9._~-]+)+')
+
 
 class Kind(NamedTuple):
     """What a setting takes."""
@@ -104,6 +107,27 @@ def _flag(value: Any) -> bool:
     return text in truthy
 
 
+def _path(value: Any) -> str:
+    path = _text(value).rstrip('/')
+    if not _PATH.fullmatch(path):
+        raise ValueError
+    return path
+
+
+def _names(value: Any) -> tuple[str, ...]:
+    return tuple(value.split() if isinstance(value, str) else value)
+
+
+def _some_of(*known: str) -> Kind:
+    def read(value: Any) -> tuple[str, ...]:
+        names = _names(value)
+        if not set(names) <= set(known):
+            raise ValueError
+        return names
+
+    return Kind(read, f'one or more of {", ".join(known)}')
+
+
 TEXT = Kind(_text, 'some text')
 DOTTED = Kind(_dotted, 'a dotted name, as myapp.medias.MediaDelegate')
 FACTORY = Kind(_text, 'the dotted name of a factory, as myapp.factories:background')
@@ -112,6 +136,8 @@ COUNT = Kind(lambda value: _number(value, 0), 'a whole number, 0 or more')
 POSITIVE = Kind(lambda value: _number(value, 1), 'a whole number above 0')
 SECONDS = Kind(_seconds, 'a number of seconds above 0')
 PATIENCE = Kind(_patience, 'a number of seconds, 0 or more')
+PATH = Kind(_path, 'a path such as /zmq')
+NAMES = Kind(_names, 'names')
 FLAG = Kind(_flag, 'true or false')
 START = Kind(_start, 'request, app or false')
 
@@ -144,10 +170,24 @@ GLOBAL = {
     option.name: option
     for option in (
         Option('ini', TEXT, '', 'always %(__file__)s: the application is built anew from it'),
-        Option(
-            'processes', Kind(lambda value: tuple(_text(value).split()), 'names'), '', 'names of processes'
-        ),
+        Option('processes', NAMES, '', 'names of processes'),
         Option('run_dir', TEXT, 'pyams_zmq-UID in the folder for temporary files', 'for sockets and locks'),
+    )
+}
+
+
+#: The settings of the monitor, ``pyams_zmq.monitor.<option>``.
+MONITOR = {
+    option.name: option
+    for option in (
+        Option('prefix', PATH, '/zmq', 'where the monitor is'),
+        Option(
+            'public',
+            _some_of('page', 'health', 'metrics'),
+            '',
+            'its views that need no permission',
+        ),
+        Option('timeout', SECONDS, '1', 'seconds that a process has to answer'),
     )
 }
 
@@ -176,13 +216,17 @@ def read_global(settings: Mapping[str, Any], name: str) -> Any:
 
 
 def read_options(
-    settings: Mapping[str, Any], process: str, given: Mapping[str, Any] | None = None
+    settings: Mapping[str, Any],
+    process: str,
+    given: Mapping[str, Any] | None = None,
+    options: Mapping[str, Option] = OPTIONS,
 ) -> dict[str, Any]:
     """Read the options of a process.
 
     :param settings: those of the application; an empty value is none at all
-    :param process: name of the process
+    :param process: name of the process, or ``'monitor'``
     :param given: options given in code, which settings go before
+    :param options: those that there are
     :returns: the options that are set, by their names
     :raises SettingError: for an unknown option, or a value that makes no sense
     """
@@ -193,11 +237,11 @@ def read_options(
         for key, value in settings.items()
         if key.startswith(prefix) and not _is_empty(value)
     )
-    known = {prefix + name for name in OPTIONS}
+    known = {prefix + name for name in options}
     for name in values:
-        if name not in OPTIONS:
+        if name not in options:
             raise SettingError(f'{prefix}{name} is no setting{nearest(prefix + name, known)}')
-    return {name: _read(OPTIONS[name], prefix + name, value) for name, value in values.items()}
+    return {name: _read(options[name], prefix + name, value) for name, value in values.items()}
 
 
 def check_names(settings: Mapping[str, Any], processes: Collection[str]) -> None:
@@ -231,6 +275,8 @@ def table() -> Iterator[tuple[str, str, str, str]]:
         yield PREFIX + option.name, option.kind.accepts, option.default, option.help
     for option in OPTIONS.values():
         yield f'{PREFIX}<name>.{option.name}', option.kind.accepts, option.default, option.help
+    for option in MONITOR.values():
+        yield f'{PREFIX}monitor.{option.name}', option.kind.accepts, option.default, option.help
 
 
 def _read(option: Option, setting: str, value: Any) -> Any:

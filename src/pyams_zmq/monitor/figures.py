@@ -1,0 +1,88 @@
+"""The figures that a process told of itself, of which only what they should be is taken.
+
+The process may be another version's, another program, or in bad hands.
+"""
+
+from typing import Any
+
+NUMBERS = (
+    'pid',
+    'uptime',
+    'cpu',
+    'memory',
+    'workers',
+    'waiting',
+    'in_flight',
+    'max_in_flight',
+    'received',
+    'replied',
+    'served',
+    'failed',
+    'dropped',
+    'unwanted',
+)
+LATENCY = ('window', 'count', 'p50', 'p90', 'p99')
+
+_LARGEST = 1e18
+_FAILURES = 20
+_TEXT = 500
+_VERSION = 40
+_BUCKETS = 100
+
+
+def figures(body: Any) -> dict[str, Any]:
+    """Take from the body of a reply to ``_status`` what can be shown.
+
+    :param body: anything that JSON can hold
+    :returns: all figures that :doc:`delegates` lists, None for those that are not there
+    """
+    told = _mapping(body)
+    latency = _mapping(told.get('latency'))
+    histogram = _mapping(told.get('histogram'))
+    return {
+        **{name: _number(told.get(name)) for name in NUMBERS},
+        'version': _text(told.get('version'))[:_VERSION],
+        'latency': {name: _number(latency.get(name)) for name in LATENCY},
+        'histogram': {
+            'sum': _number(histogram.get('sum')),
+            'buckets': _buckets(histogram.get('buckets')),
+        },
+        'failures': [_failure(one) for one in _list(told.get('failures'))[:_FAILURES]],
+    }
+
+
+def _mapping(value: Any) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}
+
+
+def _list(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else []
+
+
+def _number(value: Any) -> float | None:
+    # What is no number compares as false, too: NaN.
+    return value if type(value) in (int, float) and 0 <= value < _LARGEST else None
+
+
+def _text(value: Any) -> str:
+    return value[:_TEXT] if isinstance(value, str) else ''
+
+
+def _failure(value: Any) -> dict[str, Any]:
+    told = _mapping(value)
+    return {
+        'time': _number(told.get('time')),
+        'type': _text(told.get('type')),
+        'error': _text(told.get('error')),
+    }
+
+
+def _buckets(value: Any) -> list[list[float]]:
+    """Return pairs of a bound and a number of messages, both growing; none where one makes no sense."""
+    pairs = [pair for pair in _list(value)[:_BUCKETS] if isinstance(pair, list) and len(pair) == 2]
+    numbers = [number for pair in pairs for number in map(_number, pair) if number is not None]
+    bounds, counts = numbers[::2], numbers[1::2]
+    sound = (
+        len(numbers) == 2 * len(_list(value)) and bounds == sorted(set(bounds)) and counts == sorted(counts)
+    )
+    return [list(pair) for pair in zip(bounds, counts, strict=True)] if sound else []

@@ -1,0 +1,86 @@
+"""The views of the monitor."""
+
+import json
+from functools import cache
+from html import escape
+from importlib.resources import files
+from string import Template
+from typing import Any
+
+from pyramid.httpexceptions import HTTPNotFound, HTTPNotImplemented
+from pyramid.response import Response
+
+from .observer import Observer
+from .texts import PAGE, SCRIPT
+
+_HEADERS = {
+    'Content-Security-Policy': (
+        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self';"
+        " base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    ),
+    'X-Content-Type-Options': 'nosniff',
+    'Referrer-Policy': 'no-referrer',
+}
+
+
+class Views:
+    """The views, which share what they know of the processes.
+
+    :param observer: asks the processes
+    """
+
+    def __init__(self, observer: Observer) -> None:
+        self._observer = observer
+
+    def page(self, request: Any) -> Response:
+        """The page, without figures: its script asks for them."""
+        translate = request.localizer.translate
+        texts = {place: translate(text) for place, text in PAGE.items()}
+        script = {name: translate(text) for name, text in SCRIPT.items()}
+        urls = {
+            'url': request.route_path('pyams_zmq.monitor.processes'),
+            **{
+                name: request.static_path(f'pyams_zmq.monitor:static/{file}')
+                for name, file in (('icon', 'icon.svg'), ('css', 'monitor.css'), ('js', 'monitor.js'))
+            },
+        }
+        values = {**texts, **urls, 'texts': json.dumps(script)}
+        response = Response(_template().substitute({name: escape(text) for name, text in values.items()}))
+        response.headers.update(_HEADERS)
+        return response
+
+    def processes(self, _request: Any) -> dict[str, Any]:
+        """What the processes tell of themselves, as JSON."""
+        return {
+            'processes': [
+                {'name': one.name, 'state': one.state, 'reason': one.reason, 'figures': one.figures}
+                for one in self._observer.look()
+            ]
+        }
+
+    def health(self, request: Any) -> Response:
+        """Whether all processes answer, or the one that the URL names: 200 or 503, without details."""
+        seen = self._observer.look()
+        name = request.matchdict.get('name')
+        if name is not None:
+            seen = [one for one in seen if one.name == name]
+            if not seen:
+                raise HTTPNotFound
+        healthy = all(one.state == 'up' for one in seen)
+        text, status = ('OK\n', 200) if healthy else ('Service Unavailable\n', 503)
+        return Response(text, status=status, content_type='text/plain', charset='utf-8')
+
+    def metrics(self, _request: Any) -> Response:
+        """The metrics for Prometheus."""
+        try:
+            from .prometheus import CONTENT_TYPE, exposition  # noqa: PLC0415 (an optional dependency)
+        except ImportError:
+            raise HTTPNotImplemented("The metrics need an extra: pip install 'pyams_zmq[metrics]'") from None
+        response = Response(exposition(self._observer))
+        response.headers['Content-Type'] = CONTENT_TYPE
+        return response
+
+
+@cache
+def _template() -> Template:
+    return Template(files(__package__).joinpath('page.html').read_text('utf-8'))
