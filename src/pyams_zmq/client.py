@@ -12,6 +12,7 @@ from zmq.utils.monitor import recv_monitor_message
 
 from .address import AnyAddress
 from .jobs.client import JobCalls
+from .limits import MAX_MESSAGE_SIZE
 from .socket import connect, prepare_socket
 from .wire import Reply, encode
 
@@ -59,12 +60,22 @@ class ZMQClient(JobCalls):
     :param address: ``'host:port'``, ``(host, port)``, ``'tcp://host:port'`` or ``'ipc:///path'``
     :param auth: ``'user:password'``; None or empty to present none
     :param timeout: seconds that a call may take
+    :param max_message_size: bytes of a message that the process takes, see
+        :attr:`pyams_zmq.limits.Limits.max_message_size`; None: any number
     :raises ValueError: where an argument makes no sense
     """
 
-    def __init__(self, address: AnyAddress, auth: str | None = None, timeout: float = 10) -> None:
+    def __init__(
+        self,
+        address: AnyAddress,
+        auth: str | None = None,
+        timeout: float = 10,
+        *,
+        max_message_size: int | None = MAX_MESSAGE_SIZE,
+    ) -> None:
         self.address = address
         self.timeout = _seconds(timeout)
+        self.max_message_size = max_message_size
         self._auth = auth
         self._lock = threading.Lock()
         self._pid = os.getpid()
@@ -79,7 +90,8 @@ class ZMQClient(JobCalls):
         :param timeout: seconds; None: the client's own
         :returns: the process's reply, or one with ``delivered`` False where none came: 503, nobody is there;
             504, no answer in time, or the connection was lost during the call, so it may or may not have been
-            handled; 403, the process refuses this caller; 401, it wants other credentials, or none
+            handled; 403, the process refuses this caller; 401, it wants other credentials, or none; 413, the
+            message is too large to be sent
         :raises TypeError: where JSON cannot hold the data
         :raises ValueError: likewise, where the reply is not one frame of JSON, or for a senseless timeout
         """
@@ -94,6 +106,10 @@ class ZMQClient(JobCalls):
         :raises ValueError: where the reply is not one frame of JSON, or for a senseless timeout
         """
         seconds = self.timeout if timeout is None else _seconds(timeout)
+        if self.max_message_size is not None and len(payload) > self.max_message_size:
+            return Reply.undelivered(
+                413, f'The message has {len(payload)} bytes; {self.max_message_size} are taken at most'
+            )
         deadline = time.monotonic() + seconds
         hang_ups = 0
         while True:

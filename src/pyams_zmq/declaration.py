@@ -12,6 +12,7 @@ from .client import ZMQClient
 from .exceptions import SettingError
 from .handler import ZMQMessageHandler
 from .interfaces import IZMQDeclarations
+from .limits import MAX_MESSAGE_SIZE
 from .process import ZMQProcess
 from .rundir import RunDir
 from .security import parse_auth, parse_clients
@@ -116,7 +117,12 @@ class Declaration:
             if 'address' not in options:
                 self.run_dir.make()  # and nobody else's
             address = connectable(self.address)
-            client = self._client = ZMQClient(address, options.get('auth'), options.get('timeout', 10))
+            client = self._client = ZMQClient(
+                address,
+                options.get('auth'),
+                options.get('timeout', 10),
+                max_message_size=options.get('max_message_size', MAX_MESSAGE_SIZE),
+            )
         return client
 
     def make_process(self, registry: Any) -> ZMQProcess:

@@ -25,6 +25,7 @@ from .guardian import Guardian, reset_signals
 from .interfaces import IZMQProcess, ZMQProcessStartedEvent, ZMQProcessStoppingEvent
 from .jobs.runner import Runner
 from .jobs.service import JobSettings
+from .limits import Limits, raise_descriptor_limit
 from .listener import Listener, listen
 from .metrics import resources
 from .pools import waiting
@@ -41,7 +42,7 @@ _LINGER = 1000
 
 
 @implementer(IZMQProcess)
-class ZMQProcess(JobSettings, multiprocessing.Process):
+class ZMQProcess(JobSettings, Limits, multiprocessing.Process):
     """A process that answers messages which arrive on a 0MQ socket.
 
     :param bind_addr: ``'host:port'``, ``(host, port)``, ``'host'`` alone for any free port,
@@ -65,18 +66,6 @@ class ZMQProcess(JobSettings, multiprocessing.Process):
 
     #: How the process is started: ``'fork'``, ``'spawn'`` or ``'forkserver'``.
     start_method: str = 'fork' if 'fork' in multiprocessing.get_all_start_methods() else 'spawn'
-
-    #: Number of threads for the delegate's plain methods; 0 runs them on the loop, one at a time.
-    workers: int = 0
-
-    #: Seconds that what is under way may take when the process is asked to end.
-    stop_timeout: float = 30.0
-
-    #: Seconds after which a handler that returned without a reply has failed; None: never.
-    reply_timeout: float | None = 60.0
-
-    #: Messages that may be handled at once, in threads or by coroutines, before the next has to wait.
-    max_in_flight: int = 128
 
     def __init__(
         self,
@@ -103,7 +92,7 @@ class ZMQProcess(JobSettings, multiprocessing.Process):
         self.jobs: Runner | None = None
         if workers is not None:
             self.workers = workers
-        self._check()
+        self.check_options()
         if parse_address(bind_addr).transport == 'ipc' and self.clients:
             raise ValueError(
                 'clients names hosts, but only processes of this host can reach an ipc socket; leave clients'
@@ -117,27 +106,6 @@ class ZMQProcess(JobSettings, multiprocessing.Process):
         self._asked_to_end: int | None = None
         self._draining = False
         self._started_at = time.monotonic()
-
-    def _check(self) -> None:
-        if isinstance(self.workers, bool) or not isinstance(self.workers, int) or self.workers < 0:
-            raise ValueError(f'workers is a number of threads, 0 for none, not {self.workers!r}')
-        if type(self.max_in_flight) is not int or self.max_in_flight < 1:
-            raise ValueError(f'max_in_flight is a number of messages above 0, not {self.max_in_flight!r}')
-        for name in 'stop_timeout', 'reply_timeout':
-            seconds = getattr(self, name)
-            if seconds is None and name == 'reply_timeout':
-                continue
-            if type(seconds) not in (int, float) or not 0 < seconds < threading.TIMEOUT_MAX:
-                raise ValueError(f'{name} is a number of seconds above 0, not {seconds!r}')
-
-    def configure(self, **options: Any) -> None:
-        """Set attributes of the process before it is started.
-
-        :param options: such as ``workers=4``
-        :raises ValueError: where one makes no sense
-        """
-        vars(self).update(options)
-        self._check()
 
     # In the parent
 
@@ -259,6 +227,7 @@ class ZMQProcess(JobSettings, multiprocessing.Process):
         self._owner = os.getpid()
         threadlocals = partial(manager.push, manager.get())
         self.jobs = self.make_jobs(threadlocals)
+        raise_descriptor_limit()
         self.context = zmq.Context()
         if self.passwords or self.clients:
             self.auth_thread = Authenticator(self.context)
@@ -302,11 +271,12 @@ class ZMQProcess(JobSettings, multiprocessing.Process):
         address = parse_address(addr)
         socket = self.context.socket(zmq.ROUTER if sock_type == zmq.REP else sock_type)
         socket.ipv6 = address.ipv6
+        self.limit_socket(socket)
         stream: Stream
         if sock_type == zmq.REP:
-            stream = ReplyStream(socket, self.loop, self.max_in_flight, self.reply_timeout)
+            stream = ReplyStream(socket, self.loop, self)
         else:
-            stream = Stream(socket, self.loop, self.max_in_flight)
+            stream = Stream(socket, self.loop, self)
         try:
             port = self._bind(stream, address) if bind else self._connect(socket, address)
             if sock_type == zmq.SUB:

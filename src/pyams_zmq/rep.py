@@ -8,6 +8,7 @@ from typing import Any
 import zmq
 from tornado.ioloop import IOLoop
 
+from .limits import Limits
 from .request import Request, Threads
 from .stream import Stream
 from .wire import encode, error_text
@@ -22,14 +23,12 @@ class ReplyStream(Stream):
     whenever that is, and a second one goes nowhere. A handler that returns without a reply may send it later;
     until then the next message waits.
 
-    :param reply_timeout: seconds such a reply may take, before the client gets a 500; None: for ever
+    :param limits: ``reply_timeout`` is what such a reply may take, before the client gets a 500
     """
 
-    def __init__(
-        self, socket: 'zmq.Socket[Any]', loop: IOLoop, max_in_flight: int, reply_timeout: float | None
-    ) -> None:
-        super().__init__(socket, loop, max_in_flight)
-        self._reply_timeout = reply_timeout
+    def __init__(self, socket: 'zmq.Socket[Any]', loop: IOLoop, limits: Limits) -> None:
+        super().__init__(socket, loop, limits)
+        self._reply_timeout = limits.reply_timeout
         self._waiting: Request | None = None
         self._timer: object | None = None
         self._threads = Threads()

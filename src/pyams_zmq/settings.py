@@ -160,6 +160,22 @@ OPTIONS = {
         Option('max_crashes', POSITIVE, '5', 'crashes in a row after which it is not started any more'),
         Option('workers', COUNT, '1', 'threads for plain methods; 0: they run on the loop', of_process=True),
         Option('max_in_flight', POSITIVE, '128', 'messages under way at once', of_process=True),
+        Option(
+            'max_message_size',
+            _or_none(POSITIVE),
+            '134217728',
+            'bytes of a frame, in both directions',
+            of_process=True,
+        ),
+        Option('max_frames', POSITIVE, '256', 'frames of a message', of_process=True),
+        Option('high_water_mark', POSITIVE, '1000', 'messages that wait for each peer', of_process=True),
+        Option('backlog', POSITIVE, '1024', 'connections that wait to be accepted', of_process=True),
+        Option(
+            'handshake_timeout', _or_none(SECONDS), '10', 'for a peer to introduce itself', of_process=True
+        ),
+        Option(
+            'heartbeat_interval', _or_none(SECONDS), '30', 'between signs of life of a peer', of_process=True
+        ),
         Option('reply_timeout', _or_none(SECONDS), '60', 'for handlers that reply later', of_process=True),
         Option('stop_timeout', SECONDS, '30', 'seconds for a graceful end', of_process=True),
     )

@@ -18,6 +18,7 @@ from tornado.ioloop import IOLoop
 from zmq.eventloop.zmqstream import ZMQStream
 
 from .fork import end_copy
+from .limits import Limits
 from .listener import Listener
 from .metrics import Failures, Latencies
 from .request import Request, current
@@ -51,10 +52,11 @@ class Counters:
 class Stream(ZMQStream):
     """A stream whose callback gets one message at a time and cannot break it.
 
-    :param max_in_flight: how many messages may be handled at once before the next has to wait
+    :param limits: ``max_in_flight`` messages may be handled at once before the next has to wait, and each may
+        have ``max_frames`` frames
     """
 
-    def __init__(self, socket: 'zmq.Socket[Any]', loop: IOLoop, max_in_flight: int) -> None:
+    def __init__(self, socket: 'zmq.Socket[Any]', loop: IOLoop, limits: Limits) -> None:
         super().__init__(socket, loop)
         self.counters = Counters()
         self.latencies = Latencies()
@@ -62,7 +64,8 @@ class Stream(ZMQStream):
         #: What the socket listens on, if it is bound.
         self.listener: Listener | None = None
         self.in_flight = 0
-        self._max_in_flight = max_in_flight
+        self._max_in_flight = limits.max_in_flight
+        self._max_frames = limits.max_frames
         self._type = socket.type
         self._thread = threading.get_ident()
         self._callback: Callable[[list[Any]], Any] | None = None
@@ -151,6 +154,10 @@ class Stream(ZMQStream):
             self.counters.dropped += 1
             return
         self.counters.received += 1
+        if len(frames) > self._max_frames:
+            error = f'The message has {len(frames)} frames; {self._max_frames} are taken at most'
+            request.reply([encode([413, error])])
+            return
         token = current.set(request)
         self._delivering = request
         try:
