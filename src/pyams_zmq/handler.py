@@ -144,7 +144,7 @@ class ZMQMessageHandler:
         """Call a method; return its encoded reply, or what has to be awaited for it."""
         try:
             result = method(*arguments)
-            if inspect.isawaitable(result):
+            if type(result) is not list and inspect.isawaitable(result):
                 return result
             return encode(result)
         except BaseException as error:

@@ -52,9 +52,9 @@ class ReplyStream(Stream):
     def _address(self, request: Request, frames: list[Any], index: int) -> None:
         """Nothing to do: the delimiter frame told what leads the reply back."""
 
-    @property
-    def _held(self) -> bool:
-        return self._waiting is not None or super()._held
+    def receiving(self) -> bool:
+        """Whether messages are read: not while one waits for its reply."""
+        return self._waiting is None and super().receiving()
 
     @property
     def busy(self) -> bool:
@@ -78,7 +78,7 @@ class ReplyStream(Stream):
             # that may still come.
             lapse = self._mistakable or self.io_loop.time() + (self._reply_timeout or 0)
             self._owed.append(lapse)
-        request.parts.clear()
+        request.parts = ()
         request.reply([encode([500, error_text(error)])])
         request.expired = True
 

@@ -14,38 +14,31 @@ from .pools import pooled_threads
 
 logger = logging.getLogger(__name__)
 
+_SNDMORE = int(zmq.SNDMORE)
+
 
 class Request:
-    """One message that is being handled, and its reply."""
+    """One message that is being handled, and its reply.
 
-    __slots__ = (
-        'answered',
-        'began',
-        'detached',
-        'envelope',
-        'expired',
-        'handled',
-        'message_type',
-        'parts',
-        'stream',
-    )
+    :param stream: the :class:`pyams_zmq.stream.Stream` that it came from
+    :param envelope: the frames that lead the reply back to its client
+    """
+
+    #: Frames of the reply that were sent with SNDMORE.
+    parts: Sequence[Any] = ()
+    answered = False
+    detached = False
+    expired = False
+    #: Whether the handler of a raw socket has sent its client something by itself.
+    handled = False
+    #: Empty until the handler has read it.
+    message_type = ''
 
     def __init__(self, stream: Any, envelope: list[Any]) -> None:
-        #: The :class:`pyams_zmq.stream.Stream` that it came from.
         self.stream = stream
-        #: The frames that lead the reply back to its client.
         self.envelope = envelope
-        #: Frames of the reply that were sent with SNDMORE.
-        self.parts: list[Any] = []
-        self.answered = False
-        self.detached = False
-        self.expired = False
-        #: Whether the handler of a raw socket has sent its client something by itself.
-        self.handled = False
         #: When it arrived, as :func:`time.perf_counter` tells the time.
         self.began = time.perf_counter()
-        #: Empty until the handler has read it.
-        self.message_type = ''
 
     def detach(self) -> None:
         """Let the next messages come while this one is being handled."""
@@ -68,8 +61,10 @@ class Request:
             return None
         if not (frames or self.parts):
             raise ValueError('a reply has at least one frame')
-        if flags & zmq.SNDMORE:
-            self.parts += frames
+        for frame in frames:
+            memoryview(frame)  # a reply that breaks off at one that cannot be sent would spoil the next
+        if flags & _SNDMORE:
+            self.parts = [*self.parts, *frames]
             return None
         status = stream.send_reply([*self.envelope, *self.parts, *frames], copy, track)
         self.answered = True
@@ -86,6 +81,7 @@ class Threads:
 
     def __init__(self) -> None:
         self._seen: set[threading.Thread] = set()
+        self._last: list[threading.Thread] = []
         self._started_for: WeakKeyDictionary[threading.Thread, Request] = WeakKeyDictionary()
         self._lock = threading.Lock()
 
@@ -96,8 +92,10 @@ class Threads:
 
     def look(self, request: Request) -> None:
         """Notice which threads are new: they were started for that message."""
-        threads = set(threading.enumerate())
-        if threads != self._seen:
+        running = threading.enumerate()
+        if running != self._last:
+            self._last = running
+            threads = set(running)
             with self._lock:
                 # A thread of a pool may be started for one message and work for another.
                 for thread in threads - self._seen - pooled_threads():

@@ -32,6 +32,10 @@ BATCH = 32
 #: Socket types that can send a reply.
 REPLYING = frozenset({zmq.ROUTER, zmq.DEALER, zmq.PAIR})
 
+# As plain numbers: those of pyzmq are enumerations, which take longer to combine than a frame to send.
+_NOBLOCK = int(zmq.NOBLOCK)
+_MORE = int(zmq.SNDMORE | zmq.NOBLOCK)
+
 
 @dataclass
 class Counters:
@@ -105,48 +109,62 @@ class Stream(ZMQStream):
         request = current.get()
         return request if request is not None and request.stream is self else None
 
-    @property
-    def _held(self) -> bool:
-        return self.in_flight >= self._max_in_flight
+    def receiving(self) -> bool:
+        """Whether messages are read: somebody wants them, and there is room for one more."""
+        return self._callback is not None and self.in_flight < self._max_in_flight and not self._draining
 
     def _watch(self) -> None:
-        """Read on, or stop reading; also look for messages whose wake-up was used up by a reply."""
-        if self.closed() or self._taking:
-            return
-        wanted = self._callback is not None and not self._held and not self._draining
-        super().on_recv(self._take if wanted else None, copy=self._copy)
+        """Look for messages whose wake-up was used up by a reply."""
+        if not self._taking and not self.closed():
+            self._rebuild_io_state()  # type: ignore[no-untyped-call]
 
     def _update_handler(self, state: int) -> None:
         # 0MQ's descriptor tells of changes only, so what is pending has to be asked for after each action. At
         # most one such look is scheduled: each would schedule its successor, and they would pile up.
-        if self.socket is not None and not self._scheduled and state & int(self.socket.events):
-            self._scheduled = True
-            self.io_loop.add_callback(self._look)
+        if self.socket is not None and not self._scheduled and state & int(self.socket.get(zmq.EVENTS)):
+            self._schedule()
 
-    def _handle_events(self, fd: Any, events: int) -> None:
-        if not self._scheduled:  # else one batch is due in this turn of the loop already
-            super()._handle_events(fd, events)  # type: ignore[no-untyped-call]
+    def _schedule(self) -> None:
+        self._scheduled = True
+        self.io_loop.add_callback(self._look)
 
     def _look(self) -> None:
         self._scheduled = False
         if self.socket is not None:
             self._handle_events(self.socket, 0)
 
-    def _take(self, frames: list[Any]) -> None:
+    def _handle_events(self, fd: Any, events: int) -> None:
+        if self._scheduled:
+            return  # a batch is due in this turn of the loop already
+        if self.receiving() and not self.sending():
+            self._handle_recv()
+        else:
+            super()._handle_events(fd, events)  # type: ignore[no-untyped-call]
+
+    def _handle_recv(self) -> None:
+        """Take what has come, some messages at a time."""
         self._taking = True
         try:
-            self._deliver(frames)
-            for _ in range(BATCH - 1):
-                if self._callback is None or self._held or self._draining or self.closed():
-                    break
+            for _ in range(BATCH):
                 try:
-                    frames = self.socket.recv_multipart(zmq.NOBLOCK, copy=self._copy)
+                    frames = self._receive()
                 except zmq.Again:
-                    break
+                    return  # 0MQ's descriptor will tell of the next
                 self._deliver(frames)
+                if self.closed() or not self.receiving():
+                    return  # _watch() goes on when there is room
         finally:
             self._taking = False
-            self._watch()
+        self._schedule()
+
+    def _receive(self) -> list[Any]:
+        # As recv_multipart(), which takes longer to ask whether there are more frames than to read them.
+        frame = self.socket.recv(_NOBLOCK, copy=False)
+        frames = [frame]
+        while frame.more:
+            frame = self.socket.recv(_NOBLOCK, copy=False)
+            frames.append(frame)
+        return [frame.bytes for frame in frames] if self._copy else frames
 
     def _deliver(self, frames: list[Any]) -> None:
         request, body = self._open(frames)
@@ -162,7 +180,7 @@ class Stream(ZMQStream):
         self._delivering = request
         try:
             outcome = self._callback(body)  # type: ignore[misc]
-            if inspect.isawaitable(outcome):
+            if outcome is not None and inspect.isawaitable(outcome):
                 self.in_flight += 1
                 self.keep(asyncio.ensure_future(self._finish(request, outcome)))
         except BaseException as error:
@@ -195,7 +213,7 @@ class Stream(ZMQStream):
         logger.error('The handler of a message raised', exc_info=error)
         self.count_failure(request.message_type, error)
         if not (request.answered or request.handled):
-            request.parts.clear()
+            request.parts = ()
             request.reply([encode([500, error_text(error)])])
 
     def count_failure(self, message_type: str, error: BaseException) -> None:
@@ -245,7 +263,9 @@ class Stream(ZMQStream):
         if self._type not in REPLYING or self.closed():
             return None
         try:
-            status = self.socket.send_multipart(frames, zmq.NOBLOCK, copy=copy, track=track)
+            for frame in frames[:-1]:
+                self.socket.send(frame, _MORE, copy, track)
+            status = self.socket.send(frames[-1], _NOBLOCK, copy, track)
         except zmq.Again:
             # The peers do not read: 0MQ's high-water mark is reached.
             logger.warning('A reply was dropped, since its client does not read')
