@@ -3,14 +3,18 @@
 import logging
 import multiprocessing
 import os
+import shutil
 import signal
+import tempfile
 import time
 from contextlib import suppress
+from pathlib import Path
 
 import psutil
 import pytest
 
 from pyams_zmq.client import ZMQClient
+from servers import Site
 from services import EchoHandler, Process
 
 # A shell ignores it in what it runs in the background, and so would all that the tests start.
@@ -114,3 +118,19 @@ def log_file(tmp_path):
     root.removeHandler(handler)
     root.setLevel(level)
     handler.close()
+
+
+@pytest.fixture
+def site():
+    """Make a site in a folder whose path is short enough for sockets."""
+    folder = Path(tempfile.mkdtemp(prefix='site-'))
+    sites = []
+
+    def make(**settings):
+        sites.append(Site(folder, **settings))
+        return sites[-1]
+
+    yield make
+    for one in sites:
+        one.kill()
+    shutil.rmtree(folder)

@@ -11,6 +11,7 @@ import urllib.request
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
+from threading import Thread
 
 import psutil
 
@@ -70,7 +71,7 @@ class Site:
         self.log = folder / 'log.txt'
         self.server = None
 
-    def popen(self, *command, **environment):
+    def popen(self, *command, pass_fds=(), **environment):
         """Run something with the application; its output goes to the log."""
         path = os.pathsep.join([str(self.folder), str(TESTS)])
         with self.log.open('a') as log:
@@ -82,6 +83,7 @@ class Site:
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
+                pass_fds=pass_fds,
             )
 
     def serve(self, *command):
@@ -161,6 +163,29 @@ class Site:
         for process in self.processes():
             with suppress(psutil.NoSuchProcess):
                 process.kill()
+
+
+class Caller(Thread):
+    """Calls the process meanwhile; its answer is ``answer``."""
+
+    def __init__(self, server, path, data=None):
+        super().__init__()
+        self._arguments = server, path, data
+        self.answer = None
+
+    def run(self):
+        server, path, data = self._arguments
+        with suppress(OSError):
+            self.answer = server.get(path, data)
+
+    def __enter__(self):
+        self.start()
+        server = self._arguments[0]
+        wait_for((server.folder / 'mark').exists, log=server.log)
+        return self
+
+    def __exit__(self, *_error):
+        self.join()
 
 
 def alive(process):

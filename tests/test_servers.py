@@ -1,36 +1,14 @@
 """One process for each name, however many web workers there are: real servers."""
 
 import os
-import shutil
 import signal
-import socket
-import tempfile
 from contextlib import suppress
-from pathlib import Path
-from threading import Thread
 
 import pytest
 
-from pyams_zmq.exceptions import ExitCode
-from servers import Site, alive, wait_for
+from servers import Caller, alive, wait_for
 
 pytestmark = pytest.mark.filterwarnings("ignore:'cgi' is deprecated:DeprecationWarning")
-
-
-@pytest.fixture
-def site():
-    """Make a site in a folder whose path is short enough for sockets."""
-    folder = Path(tempfile.mkdtemp(prefix='site-'))
-    sites = []
-
-    def make(**settings):
-        sites.append(Site(folder, **settings))
-        return sites[-1]
-
-    yield make
-    for one in sites:
-        one.kill()
-    shutil.rmtree(folder)
 
 
 @pytest.mark.parametrize('options', [(), ('--preload',)], ids=['', 'preload'])
@@ -160,56 +138,3 @@ def test_other_commands_start_nothing(site, command):
     assert place.popen(f'pyramid.scripts.{name}', place.ini, *arguments).wait(30) == 0, place.output
     assert not (place.folder / 'run').exists()
     assert place.processes() == []
-
-
-# In the foreground
-
-
-class Caller(Thread):
-    """Calls the process meanwhile; its answer is ``answer``."""
-
-    def __init__(self, server, path, data=None):
-        super().__init__()
-        self._arguments = server, path, data
-        self.answer = None
-
-    def run(self):
-        server, path, data = self._arguments
-        with suppress(OSError):
-            self.answer = server.get(path, data)
-
-    def __enter__(self):
-        self.start()
-        server = self._arguments[0]
-        wait_for((server.folder / 'mark').exists, log=server.log)
-        return self
-
-    def __exit__(self, *_error):
-        self.join()
-
-
-@pytest.fixture
-def systemd(site):
-    """What systemd hears."""
-    place = site(**{'medias.start': 'false', 'medias.stop_timeout': 30})
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listener:
-        listener.bind(str(place.folder / 'notify'))
-        listener.settimeout(30)
-        place.listener = listener
-        yield place
-
-
-def test_run_under_systemd_for_a_web_server(systemd):
-    run = systemd.popen('pyams_zmq', 'run', systemd.ini, 'medias', NOTIFY_SOCKET=systemd.folder / 'notify')
-    assert systemd.listener.recv(100) == b'READY=1'
-    systemd.pserve()
-    assert systemd.tell()['pid'] == run.pid
-    release = systemd.folder / 'release'
-    with Caller(systemd, '/medias/hold', str(release)) as caller:
-        run.terminate()
-        assert systemd.listener.recv(100) == b'STOPPING=1'
-        release.touch()
-    assert caller.answer['body'] == 'held'
-    assert run.wait(30) == ExitCode.OK
-    assert systemd.get('/medias/tell?timeout=0.5')['status'] == 503
-    systemd.end()

@@ -33,6 +33,11 @@ class Delegate:
             time.sleep(0.01)
         return [200, 'held']
 
+    def linger(self, data):
+        """Leave a thread behind that does not end."""
+        threading.Thread(target=time.sleep, args=[600]).start()
+        return [200, 'lingers']
+
     def crash(self, data):
         os.kill(os.getpid(), signal.SIGKILL)
 
@@ -67,6 +72,19 @@ def without_ini():
             'pyams_zmq.medias.app': 'webapp:without_ini',
         },
     )
+
+
+def slow(global_config, **settings):
+    Path(settings['webapp.mark']).touch()
+    time.sleep(600)
+
+
+def broken(global_config, **settings):
+    return 1 / 0
+
+
+def mistaken(global_config, **settings):
+    return main(global_config, **{**settings, 'pyams_zmq.medias.workers': 'x'})
 
 
 def main(global_config, **settings):

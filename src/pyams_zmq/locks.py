@@ -2,9 +2,14 @@
 
 import fcntl
 import os
+import threading
 import weakref
 from contextlib import suppress
 from pathlib import Path
+
+#: While this is held, no thread forks the process: a copy made just then would keep what it should not, a
+#: lock which is not known yet, or the pipe over which a process that is being executed tells that it is.
+no_fork = threading.RLock()
 
 
 class FileLock:
@@ -28,16 +33,17 @@ class FileLock:
         :returns: None where it is not possible now
         :raises OSError: where the file cannot be opened
         """
-        fd = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+        with no_fork:
+            lock = cls(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
         try:
-            fcntl.flock(fd, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | (0 if wait else fcntl.LOCK_NB))
+            fcntl.flock(lock, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | (0 if wait else fcntl.LOCK_NB))
         except BlockingIOError:
-            os.close(fd)
+            lock.close()
             return None
         except BaseException:
-            os.close(fd)
+            lock.close()
             raise
-        return cls(fd)
+        return lock
 
     @classmethod
     def adopt(cls, fd: int) -> 'FileLock':
@@ -68,18 +74,20 @@ class FileLock:
     def close(self) -> None:
         """Give this copy of the lock up; it is free once there is no other."""
         # Never LOCK_UN, which would take it from a process that was given a copy.
-        if self in _held:
-            _held.discard(self)
-            os.close(self._fd)
+        with no_fork:
+            if self in _held:
+                _held.discard(self)
+                os.close(self._fd)
 
 
 _held: 'weakref.WeakSet[FileLock]' = weakref.WeakSet()
 
 
-def _after_fork() -> None:
+def _in_child() -> None:
+    no_fork.release()
     for lock in list(_held):
         with suppress(OSError):
             lock.close()
 
 
-os.register_at_fork(after_in_child=_after_fork)
+os.register_at_fork(before=no_fork.acquire, after_in_parent=no_fork.release, after_in_child=_in_child)

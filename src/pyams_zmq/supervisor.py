@@ -18,7 +18,7 @@ from contextlib import suppress
 
 import hupper
 
-from .locks import FileLock
+from .locks import FileLock, no_fork
 from .rundir import RunDir
 
 logger = logging.getLogger(__name__)
@@ -137,13 +137,14 @@ class Supervisor:
         environment = dict(os.environ)
         environment.pop('NOTIFY_SOCKET', None)  # the web server's
         owner.write(json.dumps({'started': time.time(), 'crashes': crashes}))
-        self._child = subprocess.Popen(  # noqa: S603
-            [*self._command, '--lock', str(owner.fileno())],
-            stdin=subprocess.DEVNULL,
-            env=environment,
-            pass_fds=[owner.fileno()],
-            start_new_session=True,
-        )
+        with no_fork:
+            self._child = subprocess.Popen(  # noqa: S603
+                [*self._command, '--lock', str(owner.fileno())],
+                stdin=subprocess.DEVNULL,
+                env=environment,
+                pass_fds=[owner.fileno()],
+                start_new_session=True,
+            )
         logger.info('%s is started as process %d', self._name, self._child.pid)
 
 

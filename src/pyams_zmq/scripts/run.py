@@ -111,7 +111,7 @@ def _run(source: str, name: str, given: FileLock | None) -> int:
 def _adopt(fd: int) -> FileLock:
     try:
         return FileLock.adopt(fd)
-    except OSError as error:
+    except (OSError, ValueError, OverflowError) as error:
         raise SettingError(f'--lock {fd} is for web workers alone: {error}') from None
 
 
