@@ -75,6 +75,28 @@ def test_calls(start):
         assert client.call('echo', 2) == (200, 2)
 
 
+def test_a_connection_without_a_message(start):
+    process = start(auth='user:password')
+    with ZMQClient(process.endpoint, 'user:password') as client:
+        assert client.connect() == (200, None)
+        assert client.call('_status').body['received'] == 1
+        connections = psutil.Process(process.pid).net_connections('tcp')
+        assert [one.status for one in connections].count('ESTABLISHED') == 1
+        # A new one each time: the one that is kept may be of old, and the process wedged since.
+        os.kill(process.pid, signal.SIGSTOP)
+        try:
+            reply = client.connect(timeout=0.2)
+        finally:
+            os.kill(process.pid, signal.SIGCONT)
+        assert (reply.status, reply.delivered) == (503, False)
+    assert ZMQClient(process.endpoint, 'user:wrong').connect().status == 403
+    assert ZMQClient(process.endpoint).connect(timeout=LONG).status == 401
+    assert ZMQClient('127.0.0.1:9').connect(timeout=0.1).status == 503
+    for senseless in (0, -1, 'soon', True):
+        with pytest.raises(ValueError, match='timeout'):
+            client.connect(timeout=senseless)
+
+
 def test_threads_share_a_client(start):
     process = start(workers=4)
     wrong = []

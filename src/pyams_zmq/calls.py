@@ -1,40 +1,51 @@
 """The messages of one request."""
 
 import time
-from typing import Any, NamedTuple
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
 
 from .declaration import Declaration
+from .jobs.client import JobCalls
 from .wire import Reply, encode
 
 
-class Message(NamedTuple):
-    """A message that a request sent, and how it went; without what it held."""
+@dataclass
+class Message:
+    """A message of a request, and how it went; without what it held."""
 
     #: Name of the process.
     process: str
     #: Type of the message.
     type: str
-    #: Status of the reply.
-    status: int
-    #: Seconds from the call to the reply.
-    duration: float
     #: Bytes of the message.
-    sent: int
+    size: int
+    #: Whether it waits, or waited, for the transaction to commit.
+    on_commit: bool = False
+    #: Status of the reply; None where the message has not been sent.
+    status: int | None = None
+    #: Seconds from the call to the reply.
+    duration: float = 0.0
     #: Bytes of the reply.
-    received: int
+    received: int = 0
 
 
-class RequestClient:
+class RequestClient(JobCalls):
     """A process as one request sees it: calls it, and remembers the calls.
 
     :param declaration: the process
-    :param messages: where the messages of this request are remembered
+    :param request: the Pyramid request
     """
 
-    def __init__(self, declaration: Declaration, messages: list[Message]) -> None:
+    def __init__(self, declaration: Declaration, request: Any) -> None:
         self.name = declaration.name
         self._declaration = declaration
-        self._messages = messages
+        self._request = request
+
+    @property
+    def timeout(self) -> float:
+        """Seconds that a call may take."""
+        return self._declaration.client.timeout
 
     def call(self, message_type: str, data: Any = None, *, timeout: float | None = None) -> Reply:
         """Send a message and wait for the reply; as :meth:`pyams_zmq.client.ZMQClient.call`."""
@@ -47,17 +58,62 @@ class RequestClient:
         :param payload: what :func:`pyams_zmq.wire.encode` made of ``[type, data]``
         :param timeout: seconds; None: the client's own
         """
+        return self.deliver(self._remember(message_type, payload), payload, timeout)
+
+    def call_on_commit(self, message_type: str, data: Any = None) -> None:
+        """Send a message when the transaction of the request (``request.tm``) commits, or never.
+
+        It is encoded now, so that what is wrong with it is told now. Before the transaction commits, the
+        processes that have messages waiting have to be there, else it is aborted. After it has committed, the
+        messages are sent in their order, at most once each. What goes wrong from then on is logged, since
+        nothing can be undone any more: where that is not enough, make it a job.
+
+        :param message_type: name of the delegate's method
+        :param data: anything that JSON can hold
+        :raises TypeError: where JSON cannot hold the data
+        :raises ValueError: likewise
+        :raises ReplyError: with status 413, where it is too large
+        :raises NoTransactionError: where there is no transaction
+        """
+        if not isinstance(message_type, str):
+            raise TypeError(f'the type of a message is a string, not {message_type!r}')
+        self._send_on_commit(message_type, encode([message_type, data]))
+
+    def _send_on_commit(self, message_type: str, payload: bytes) -> None:
+        from .transaction import join  # noqa: PLC0415 (needs the extra tm)
+
+        refusal = self._declaration.client.too_large(payload)
+        if refusal is not None:
+            refusal.raise_for_status()
+        outbox = join(self._request)
+        outbox.add(self, self._remember(message_type, payload, on_commit=True), payload)
+
+    def connect(self) -> Reply:
+        """Make sure that the process is there; as :meth:`pyams_zmq.client.ZMQClient.connect`."""
+        return self._unless_given_up(self._declaration.client.connect)
+
+    def deliver(self, message: Message, payload: bytes, timeout: float | None = None) -> Reply:
+        """Send a message which is remembered already, and remember how it went.
+
+        :param message: how it is remembered
+        :param payload: what :func:`pyams_zmq.wire.encode` made of ``[type, data]``
+        :param timeout: seconds; None: the client's own
+        """
         began = time.monotonic()
-        problem = self._declaration.problem
-        if problem is None:
-            reply = self._declaration.client.send(payload, timeout=timeout)
-        else:
-            reply = Reply.undelivered(503, problem)
-        duration = time.monotonic() - began
-        self._messages.append(
-            Message(self.name, message_type, reply.status, duration, len(payload), reply.size)
-        )
+        reply = self._unless_given_up(self._declaration.client.send, payload, timeout=timeout)
+        message.duration = time.monotonic() - began
+        message.status = reply.status
+        message.received = reply.size
         return reply
+
+    def _remember(self, message_type: str, payload: bytes, on_commit: bool = False) -> Message:
+        message = Message(self.name, message_type, len(payload), on_commit)
+        self._request.zmq_messages.append(message)
+        return message
+
+    def _unless_given_up(self, action: Callable[..., Reply], *args: Any, **options: Any) -> Reply:
+        problem = self._declaration.problem
+        return action(*args, **options) if problem is None else Reply.undelivered(503, problem)
 
     def __repr__(self) -> str:
         return f'<RequestClient {self.name}>'

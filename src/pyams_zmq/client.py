@@ -4,6 +4,7 @@ import math
 import os
 import threading
 import time
+from collections.abc import Callable
 from types import TracebackType
 from typing import Any
 
@@ -105,15 +106,38 @@ class ZMQClient(JobCalls):
         :returns: as :meth:`call`
         :raises ValueError: where the reply is not one frame of JSON, or for a senseless timeout
         """
+        return self.too_large(payload) or self._exchange(payload, self._take, timeout)
+
+    def too_large(self, payload: bytes) -> Reply | None:
+        """Tell whether a message is too large to be sent.
+
+        :returns: a 413, or None where it is not
+        """
+        if self.max_message_size is None or len(payload) <= self.max_message_size:
+            return None
+        return Reply.undelivered(
+            413, f'The message has {len(payload)} bytes; {self.max_message_size} are taken at most'
+        )
+
+    def connect(self, *, timeout: float | None = None) -> Reply:
+        """Make a new connection, and send nothing: is anybody there, who lets this client in?
+
+        It takes the place of one that is kept, and is kept for the next call. A busy process is there.
+
+        :param timeout: seconds; None: the client's own
+        :returns: a 200, or what :meth:`call` would return where it was not delivered
+        :raises ValueError: for a senseless timeout
+        """
+        return self._exchange(None, self._renew, timeout)
+
+    def _exchange(
+        self, payload: bytes | None, take: Callable[[], '_Connection'], timeout: float | None
+    ) -> Reply:
         seconds = self.timeout if timeout is None else _seconds(timeout)
-        if self.max_message_size is not None and len(payload) > self.max_message_size:
-            return Reply.undelivered(
-                413, f'The message has {len(payload)} bytes; {self.max_message_size} are taken at most'
-            )
         deadline = time.monotonic() + seconds
         hang_ups = 0
         while True:
-            connection = self._take()
+            connection = take()
             try:
                 reply = connection.exchange(payload, deadline)
             except BaseException:
@@ -136,16 +160,24 @@ class ZMQClient(JobCalls):
             time.sleep(min(_PAUSE, remaining))
 
     def _take(self) -> '_Connection':
+        idle = self._take_idle()
+        while idle is not None and idle.is_over():
+            idle.close()
+            idle = self._take_idle()
+        return idle or _Connection(self.address, self._auth)
+
+    def _renew(self) -> '_Connection':
+        idle = self._take_idle()
+        if idle is not None:
+            idle.close()
+        return _Connection(self.address, self._auth)
+
+    def _take_idle(self) -> '_Connection | None':
         with self._lock:
             if self._pid != os.getpid():
                 self._pid = os.getpid()  # the idle connections are those of the parent
                 self._idle = []
-            idle = self._idle.pop() if self._idle else None
-        while idle is not None and idle.is_over():
-            idle.close()
-            with self._lock:
-                idle = self._idle.pop() if self._idle else None
-        return idle or _Connection(self.address, self._auth)
+            return self._idle.pop() if self._idle else None
 
     def _give_back(self, connection: '_Connection') -> None:
         with self._lock:
@@ -200,18 +232,22 @@ class _Connection:
         self.hung_up = False
         connect(self._socket, url)
 
-    def exchange(self, payload: bytes, deadline: float) -> Reply | None:
+    def exchange(self, payload: bytes | None, deadline: float) -> Reply | None:
         """Send a message and wait for the reply, or for what tells that there will be none.
 
+        :param payload: None: send nothing, a connection is enough
         :param deadline: as :func:`time.monotonic` tells the time
         :returns: None where there was no connection, and nothing was sent
         """
         began = time.monotonic()
         sent = False
         while True:
-            if self._connected and not sent:
-                self._socket.send(payload, zmq.NOBLOCK)
-                sent = True
+            if self._connected:
+                if payload is None:
+                    return Reply(200, None)
+                if not sent:
+                    self._socket.send(payload, zmq.NOBLOCK)
+                    sent = True
             remaining = min(max(0.0, deadline - time.monotonic()), _LONGEST_WAIT)
             ready = self._poller.poll(math.ceil(remaining * 1000))
             self._read_events()

@@ -50,6 +50,10 @@ class SettingError(ValueError):
     """A setting that makes no sense; the text tells which one, why, and what does."""
 
 
+class NoTransactionError(RuntimeError):
+    """Something was to be done when the transaction commits, and there is none; the text tells what to do."""
+
+
 class ProcessStartError(RuntimeError):
     """A process that ended before it was ready.
 

@@ -110,9 +110,9 @@ def zmq(request: Any, name: str) -> RequestClient:
     """
     declaration = declarations(request.registry).find(name)
     declaration.ensure_started()
-    return RequestClient(declaration, request.zmq_messages)
+    return RequestClient(declaration, request)
 
 
 def zmq_messages(_request: Any) -> list[Message]:
-    """The messages that the request has sent so far."""
+    """The messages of the request so far: those sent, and those that wait for the transaction."""
     return []
