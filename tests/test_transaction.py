@@ -22,6 +22,7 @@ from zope.sqlalchemy import mark_changed, register
 
 from peers import handler_of
 from pyams_zmq.exceptions import NoTransactionError, ReplyError
+from pyams_zmq.jobs import job
 from pyams_zmq.transaction import join
 from services import Process
 
@@ -686,6 +687,102 @@ def test_a_reply_that_cannot_be_read_is_no_reason_to_stop(make_app, service, err
         ' 504 ValueError: The reply has 2 frames'
     ]
     assert seen() == [2]
+
+
+# Jobs
+
+
+class Worker(Recorder):
+    @job
+    def work(self, data):
+        return [200, data]
+
+
+@pytest.fixture
+def serve_jobs(start, tmp_path):
+    """Start a process with jobs, always the same."""
+    service = type('WithJobs', (Process,), {'journal': str(tmp_path / 'journal')})
+    return lambda: start(f'ipc://{tmp_path}/socket', handler_of(Worker()), cls=service)
+
+
+def test_a_job_is_submitted_when_the_transaction_commits(make_app, serve_jobs):
+    app = make_app(serve_jobs().endpoint)
+
+    def work(request, session):
+        medias = request.zmq('medias')
+        ids = [medias.submit_on_commit('work', 1), medias.submit_on_commit('work', 2, id='mine')]
+        assert ids[1] == 'mine'
+        assert [medias.job(one).status for one in ids] == [404, 404]
+        savepoint = request.tm.savepoint()
+        ids.append(medias.submit_on_commit('work', 3))
+        savepoint.rollback()
+        return ids
+
+    ids = app.get(work).json
+    medias = app.request.zmq('medias')
+    assert [medias.wait(one, 30).body for one in ids[:2]] == [1, 2]
+    assert medias.job(ids[2]).status == 404
+    assert f'_submit work {ids[0]}' in [one.type for one in app.request.zmq_messages]
+
+
+@pytest.mark.parametrize('wrong', ['', 'a space', 'é', 'x' * 129, 7])
+def test_an_id_that_no_job_can_have_is_refused_at_once(app, wrong):
+    def work(request, session):
+        with pytest.raises(ValueError, match='1 to 128 visible ASCII'):
+            request.zmq('medias').submit_on_commit('work', 1, id=wrong)
+
+    app.get(work)
+
+
+def test_a_submission_whose_reply_was_lost_is_repeated(make_app, serve_jobs, errors):
+    """The process is killed between vote and sending, and one like it started: one job for each id."""
+    first = serve_jobs()
+    app = make_app(first.endpoint, **{'pyams_zmq.medias.timeout': '30'})
+
+    def work(request, session):
+        session.add(Row())
+        event.listen(session, 'after_commit', lambda _session: replace())
+        return [request.zmq('medias').submit_on_commit('work', number) for number in range(3)]
+
+    def replace():
+        first.kill()
+        first.join(30)
+        serve_jobs()
+
+    ids = app.get(work).json
+    assert errors() == []
+    medias = app.request.zmq('medias')
+    assert [medias.wait(one, 30).body for one in ids] == [0, 1, 2]
+    assert len(medias.jobs().body['jobs']) == 3
+
+
+def test_a_submission_that_got_through_but_whose_reply_did_not(make_app, serve_jobs, errors):
+    app = make_app(serve_jobs().endpoint)
+
+    def work(request, session):
+        sender = request.zmq('medias')
+        deliver = sender.deliver
+
+        def lose_the_first_reply(message, payload, timeout):
+            sender.deliver = deliver
+            assert deliver(message, payload, timeout).status == 202
+            raise ValueError('unreadable')
+
+        sender.deliver = lose_the_first_reply
+        return sender.submit_on_commit('work', 5)
+
+    job_id = app.get(work).json
+    assert errors() == []
+    assert app.request.zmq('medias').wait(job_id, 30).body == 5
+    assert len(app.request.zmq('medias').jobs().body['jobs']) == 1
+
+
+def test_a_job_that_is_not_accepted_is_logged(app, errors):
+    app.get(lambda request, session: request.zmq('medias').submit_on_commit('work', 1, id='x'))
+    assert errors() == [
+        "Committed, but the message '_submit work x' to 'medias' (51 bytes) failed:"
+        ' 404 This process has no journal, and so no jobs'
+    ]
 
 
 # How it joins

@@ -6,7 +6,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from .declaration import Declaration
+from .exceptions import ReplyError
 from .jobs.client import JobCalls
+from .jobs.ids import check_id, new_id
 from .wire import Reply, encode
 
 
@@ -66,7 +68,7 @@ class RequestClient(JobCalls):
         It is encoded now, so that what is wrong with it is told now. Before the transaction commits, the
         processes that have messages waiting have to be there, else it is aborted. After it has committed, the
         messages are sent in their order, at most once each. What goes wrong from then on is logged, since
-        nothing can be undone any more: where that is not enough, make it a job.
+        nothing can be undone any more: where that is not enough, use :meth:`submit_on_commit`.
 
         :param message_type: name of the delegate's method
         :param data: anything that JSON can hold
@@ -79,14 +81,36 @@ class RequestClient(JobCalls):
             raise TypeError(f'the type of a message is a string, not {message_type!r}')
         self._send_on_commit(message_type, encode([message_type, data]))
 
-    def _send_on_commit(self, message_type: str, payload: bytes) -> None:
+    def submit_on_commit(self, job_type: str, data: Any = None, id: str | None = None) -> str:
+        """Submit a job when the transaction of the request commits, or never.
+
+        As :meth:`call_on_commit`; but a submission whose reply was lost is repeated, since a job with the
+        same id is the same job. The id is no promise: only the 202 is one, which comes after the commit.
+        Whether there is a job can be asked for by its id.
+
+        :param job_type: name of the delegate's method
+        :param data: anything that JSON can hold
+        :param id: as for :meth:`submit`
+        :returns: the job's id
+        :raises ValueError: also where the id can be none
+        """
+        job = new_id() if id is None else id
+        try:
+            check_id(job)
+        except ReplyError as error:
+            raise ValueError(error.body) from None
+        payload = encode(['_submit', {'type': job_type, 'data': data, 'id': job}])
+        self._send_on_commit(f'_submit {job_type} {job}', payload, repeatable=True)
+        return job
+
+    def _send_on_commit(self, message_type: str, payload: bytes, repeatable: bool = False) -> None:
         from .transaction import join  # noqa: PLC0415 (needs the extra tm)
 
         refusal = self._declaration.client.too_large(payload)
         if refusal is not None:
             refusal.raise_for_status()
         outbox = join(self._request)
-        outbox.add(self, self._remember(message_type, payload, on_commit=True), payload)
+        outbox.add(self, self._remember(message_type, payload, on_commit=True), payload, repeatable)
 
     def connect(self) -> Reply:
         """Make sure that the process is there; as :meth:`pyams_zmq.client.ZMQClient.connect`."""

@@ -15,6 +15,9 @@ logger = logging.getLogger(__name__)
 #: Seconds that each message may take where those before it have used up the time for all.
 _LEAST = 1.0
 
+#: Seconds between two attempts to send what may arrive twice.
+_PAUSE = 0.1
+
 #: Characters of a reply's body that the log shows.
 _BODY_LENGTH = 500
 
@@ -45,6 +48,7 @@ class _Waiting(NamedTuple):
     #: What is remembered of the message; it has a ``type``.
     message: Any
     payload: bytes
+    repeatable: bool
 
 
 @implementer(ISavepointDataManager)
@@ -58,14 +62,15 @@ class Outbox:
         self.transaction_manager = transaction_manager
         self._waiting: list[_Waiting] = []
 
-    def add(self, sender: Sender, message: Any, payload: bytes) -> None:
+    def add(self, sender: Sender, message: Any, payload: bytes, repeatable: bool) -> None:
         """Keep a message until the transaction commits.
 
         :param sender: what will send it
         :param message: what is remembered of it, with its ``type``
         :param payload: JSON ``[type, data]``
+        :param repeatable: whether it may arrive twice
         """
-        self._waiting.append(_Waiting(sender, message, payload))
+        self._waiting.append(_Waiting(sender, message, payload, repeatable))
 
     def sortKey(self) -> str:
         """Vote late, but before ~sqlalchemy, which commits in its vote: nothing can be undone after it."""
@@ -138,7 +143,7 @@ def _send(waiting: list[_Waiting]) -> None:
             reply = unreachable.get(sender.name)
             if reply is None:
                 deadline = deadlines.setdefault(sender.name, time.monotonic() + sender.timeout)
-                reply = _deliver(waiting[0], max(_LEAST, deadline - time.monotonic()))
+                reply = _deliver(waiting[0], max(deadline, time.monotonic() + _LEAST))
             if not reply.delivered and reply.status in _NOBODY:
                 unreachable[sender.name] = reply
             if not reply.ok:
@@ -150,11 +155,16 @@ def _send(waiting: list[_Waiting]) -> None:
             _log(one, 'may be lost', 'interrupted')
 
 
-def _deliver(one: _Waiting, timeout: float) -> Reply:
-    try:
-        return one.sender.deliver(one.message, one.payload, timeout)
-    except Exception as error:
-        return Reply.undelivered(504, f'{type(error).__name__}: {error}')
+def _deliver(one: _Waiting, deadline: float) -> Reply:
+    while True:
+        try:
+            reply = one.sender.deliver(one.message, one.payload, max(_PAUSE, deadline - time.monotonic()))
+        except Exception as error:
+            reply = Reply.undelivered(504, f'{type(error).__name__}: {error}')
+        lost = reply.status == 504 and not reply.delivered
+        if not (lost and one.repeatable and time.monotonic() + _PAUSE < deadline):
+            return reply
+        time.sleep(_PAUSE)
 
 
 def _log(one: _Waiting, fate: str, reason: str) -> None:
