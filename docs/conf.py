@@ -2,6 +2,10 @@
 
 from importlib.metadata import version as version_of
 
+from sphinx.util.docutils import SphinxDirective
+
+from pyams_zmq.settings import table
+
 project = 'pyams_zmq'
 author = 'The pyams_zmq developers'
 copyright = '2026, The pyams_zmq developers'
@@ -17,3 +21,22 @@ autodoc_member_order = 'bysource'
 autodoc_typehints = 'description'
 autodoc_typehints_description_target = 'documented'
 nitpicky = False
+
+
+class SettingsTable(SphinxDirective):
+    """The settings of an ``.ini`` file, as the code knows them."""
+
+    def run(self):
+        lines = ['.. list-table::', '   :header-rows: 1', '   :widths: 30 25 15 30', '']
+        for name, *cells in [('setting', 'accepted', 'default', 'meaning'), *map(self._row, table())]:
+            lines += [f'   * - {name}', *(f'     - {cell}' for cell in cells)]
+        return self.parse_text_to_nodes('\n'.join(lines))
+
+    @staticmethod
+    def _row(setting):
+        name, *cells = setting
+        return f'``{name}``', *cells
+
+
+def setup(app):
+    app.add_directive('zmq-settings', SettingsTable)

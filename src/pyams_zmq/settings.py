@@ -128,9 +128,8 @@ def _some_of(*known: str) -> Kind:
     return Kind(read, f'one or more of {", ".join(known)}')
 
 
-TEXT = Kind(_text, 'some text')
 DOTTED = Kind(_dotted, 'a dotted name, as myapp.medias.MediaDelegate')
-FACTORY = Kind(_text, 'the dotted name of a factory, as myapp.factories:background')
+FACTORY = Kind(_text, 'a dotted name, as myapp.factories:background')
 ADDRESS = Kind(_address, "an address with a port ('host:port', 'tcp://host:port') or 'ipc:///path'")
 COUNT = Kind(lambda value: _number(value, 0), 'a whole number, 0 or more')
 POSITIVE = Kind(lambda value: _number(value, 1), 'a whole number above 0')
@@ -148,15 +147,13 @@ OPTIONS = {
         Option('delegate', DOTTED, '', 'the class whose methods are the messages'),
         Option('handler', DOTTED, 'ZMQMessageHandler', 'the class of the message handler'),
         Option('process', DOTTED, 'ZMQProcess', 'the class of the process'),
-        Option('app', FACTORY, '', 'the factory of the application, where pyams_zmq.ini is not given'),
+        Option('app', FACTORY, '', 'what makes the application where pyams_zmq.ini is not given'),
         Option('address', ADDRESS, 'an ipc socket in run_dir', 'where the process listens'),
-        Option('auth', TEXT, '', "'user:password', which clients present", secret=True),
-        Option('clients', TEXT, '', 'the hosts that are let in: addresses, networks and names'),
-        Option('timeout', SECONDS, '10', 'seconds that a call may take'),
-        Option(
-            'start', START, 'request', 'when the process is started: with the first request, with the app'
-        ),
-        Option('grace', PATIENCE, '10', 'seconds that the process waits for the next worker'),
+        Option('auth', Kind(_text, 'user:password'), '', 'what clients have to present', secret=True),
+        Option('clients', Kind(_text, 'addresses, networks and host names'), '', 'the hosts that are let in'),
+        Option('timeout', SECONDS, '10', 'how long a call may take'),
+        Option('start', START, 'request', 'when the process is started'),
+        Option('grace', PATIENCE, '10', 'how long the process waits for a next worker'),
         Option('max_crashes', POSITIVE, '5', 'crashes in a row after which it is not started any more'),
         Option('workers', COUNT, '1', 'threads for plain methods; 0: they run on the loop', of_process=True),
         Option('max_in_flight', POSITIVE, '128', 'messages under way at once', of_process=True),
@@ -171,13 +168,27 @@ OPTIONS = {
         Option('high_water_mark', POSITIVE, '1000', 'messages that wait for each peer', of_process=True),
         Option('backlog', POSITIVE, '1024', 'connections that wait to be accepted', of_process=True),
         Option(
-            'handshake_timeout', _or_none(SECONDS), '10', 'for a peer to introduce itself', of_process=True
+            'handshake_timeout',
+            _or_none(SECONDS),
+            '10',
+            'how long a peer may take to introduce itself',
+            of_process=True,
         ),
         Option(
-            'heartbeat_interval', _or_none(SECONDS), '30', 'between signs of life of a peer', of_process=True
+            'heartbeat_interval',
+            _or_none(SECONDS),
+            '30',
+            'between two signs of life of a peer',
+            of_process=True,
         ),
-        Option('reply_timeout', _or_none(SECONDS), '60', 'for handlers that reply later', of_process=True),
-        Option('stop_timeout', SECONDS, '30', 'seconds for a graceful end', of_process=True),
+        Option(
+            'reply_timeout',
+            _or_none(SECONDS),
+            '60',
+            'how long a handler that replies later may take',
+            of_process=True,
+        ),
+        Option('stop_timeout', SECONDS, '30', 'how long a graceful end may take', of_process=True),
     )
 }
 
@@ -185,9 +196,19 @@ OPTIONS = {
 GLOBAL = {
     option.name: option
     for option in (
-        Option('ini', TEXT, '', 'always %(__file__)s: the application is built anew from it'),
-        Option('processes', NAMES, '', 'names of processes'),
-        Option('run_dir', TEXT, 'pyams_zmq-UID in the folder for temporary files', 'for sockets and locks'),
+        Option(
+            'ini',
+            Kind(_text, 'the path of the file: %(__file__)s'),
+            '',
+            'what the application is built anew from for a process',
+        ),
+        Option('processes', NAMES, '', 'processes that no code declares'),
+        Option(
+            'run_dir',
+            Kind(_text, 'a path'),
+            'pyams_zmq-UID in the folder for temporary files',
+            'the folder for sockets and locks',
+        ),
     )
 }
 
