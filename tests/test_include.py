@@ -251,9 +251,9 @@ def test_calls_of_a_request(service):
     assert request.zmq('medias').call('nothing').ok
     assert repr(request.zmq('medias')) == '<RequestClient medias>'
     first, second = request.zmq_messages
-    assert first[:3] == ('medias', 'echo', 200)
+    assert (first.process, first.type, first.status) == ('medias', 'echo', 200)
     assert first.duration > 0
-    assert first.sent == len('["echo", {"a": 1}]')
+    assert first.size == len('["echo", {"a": 1}]')
     assert first.received == len('[200, {"a": 1}]')
     assert second.type == 'nothing'
     assert request_of(service).zmq_messages == []

@@ -3,8 +3,10 @@
 import pytest
 
 from pyams_zmq.exceptions import SettingError
+from pyams_zmq.process import ZMQProcess
 from pyams_zmq.settings import (
     GLOBAL,
+    MONITOR,
     OPTIONS,
     check_name,
     check_names,
@@ -179,9 +181,17 @@ def test_names_that_settings_mention():
     assert process_names(settings) == ['indexer', 'mails', 'medias']
 
 
+def test_the_defaults_are_those_of_the_classes():
+    """Where none is set, none is handed over; the table only tells them."""
+    told = {option.name: option.default for option in OPTIONS.values() if option.of_process}
+    assert told.pop('workers') == '1'
+    known = {name: getattr(ZMQProcess, name) for name in told}
+    assert {name: float(text) if text else None for name, text in told.items()} == known
+
+
 def test_the_table_is_complete():
     rows = list(table())
-    assert len(rows) == len(OPTIONS) + len(GLOBAL)
+    assert len(rows) == len(OPTIONS) + len(GLOBAL) + len(MONITOR)
     for name, accepts, _default, meaning in rows:
         assert name.startswith('pyams_zmq.')
         assert accepts
