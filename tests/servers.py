@@ -78,7 +78,7 @@ class Site:
             return psutil.Popen(
                 [sys.executable, '-m', *map(str, command)],
                 cwd=self.folder,
-                env={**os.environ, 'PYTHONPATH': path, **environment},
+                env={**os.environ, 'PYTHONPATH': path, 'TMPDIR': str(self.folder), **environment},
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
