@@ -13,7 +13,9 @@ from pathlib import Path
 import psutil
 import pytest
 
+import work
 from pyams_zmq.client import ZMQClient
+from pyams_zmq.handler import ZMQMessageHandler
 from servers import Site
 from services import EchoHandler, Process
 
@@ -89,6 +91,26 @@ def call(start):
 
     yield call
     for client in clients.values():
+        client.close()
+
+
+@pytest.fixture
+def serve(start, tmp_path):
+    """Start a process with jobs; returns a client, with the process and its options as attributes."""
+    clients = []
+
+    def serve(delegate=work.Work, cls=Process, **options):
+        options.setdefault('journal', str(tmp_path / 'journal'))
+        handler = type('Handler', (ZMQMessageHandler,), {'handler': delegate})
+        process = start(handler=handler, cls=type('Configured', (cls,), options))
+        client = ZMQClient(process.endpoint, timeout=30)
+        client.process = process
+        clients.append(client)
+        return client
+
+    work.reset()
+    yield serve
+    for client in clients:
         client.close()
 
 

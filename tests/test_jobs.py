@@ -4,82 +4,19 @@ import multiprocessing
 
 import pytest
 
-from peers import Peer, handler_of
-from pyams_zmq.client import ZMQClient
-from pyams_zmq.exceptions import ProcessStartError, ReplyError
-from pyams_zmq.jobs import job
-from services import Process
+import work
+from peers import Peer, handler_of, message
+from pyams_zmq.exceptions import ProcessStartError
+from pyams_zmq.handler import ZMQMessageHandler
 
 fork = multiprocessing.get_context('fork')
 
-
-class Work:
-    process = None
-
-    def __init__(self):
-        self.gate = fork.Event()
-        self.runs = fork.Value('i', 0)
-
-    @job
-    def double(self, number, progress):
-        return [200, 2 * number]
-
-    @staticmethod
-    @job
-    def static(data):
-        return data
-
-    @job
-    async def later(self, data):
-        return [201, data]
-
-    @job(retries=2, backoff=0.01)
-    def fail(self, data):
-        with self.runs:
-            self.runs.value += 1
-        raise ValueError(data)
-
-    @job(retries=2, backoff=0.01)
-    def decide(self, status):
-        with self.runs:
-            self.runs.value += 1
-        raise ReplyError(status, 'decided')
-
-    @job
-    def block(self, data, progress):
-        progress(1, 2, 'half')
-        while not self.gate.wait(0.01):
-            progress.check()
-        return [200, data]
-
-    def plain(self, data):
-        return [200, data]
+EXECUTORS = ['threads:2', 'processes:2']
 
 
-@pytest.fixture
-def serve(start, tmp_path):
-    """Start a process with jobs; returns its client."""
-    clients = []
-
-    def serve(delegate, **options):
-        options.setdefault('journal', str(tmp_path / 'journal'))
-        process = start(handler=handler_of(delegate), cls=_configured(options))
-        client = ZMQClient(process.endpoint, timeout=30)
-        client.process = process
-        clients.append(client)
-        return client
-
-    yield serve
-    for client in clients:
-        client.close()
-
-
-def _configured(options):
-    return type('Configured', (Process,), options)
-
-
-def test_a_job_is_accepted_and_run(serve):
-    client = serve(Work())
+@pytest.mark.parametrize('executor', EXECUTORS)
+def test_a_job_is_accepted_and_run(serve, executor):
+    client = serve(executor=executor)
     reply = client.submit('double', 21)
     assert reply.status == 202
     assert reply.body['state'] == 'queued'
@@ -89,14 +26,58 @@ def test_a_job_is_accepted_and_run(serve):
     assert record['submitted'] <= record['started'] <= record['ended']
 
 
-@pytest.mark.parametrize(('kind', 'outcome'), [('static', (200, 5)), ('later', (201, 5))])
-def test_kinds_of_methods(serve, kind, outcome):
-    client = serve(Work())
-    assert client.wait(client.submit(kind, 5).body['job'], 30) == outcome
+@pytest.mark.parametrize(
+    ('job_type', 'data', 'outcome'),
+    [
+        ('static', 5, (200, 5)),
+        ('later', 5, (201, 5)),
+        ('static', None, (200, None)),
+        ('static', [True, 1], (200, [True, 1])),
+        ('status', 204, (204, 'body')),
+        ('status', 404, (404, 'body')),
+        ('status', 99, (200, [99, 'body'])),
+        ('status', 10**400, (200, [10**400, 'body'])),
+        ('recover', 3, (200, 3)),
+        ('recover', 5, (500, 'ValueError: not yet')),
+        ('fail', 'why', (500, 'ValueError: why')),
+        ('decide', 409, (409, 'decided')),
+        ('decide', 503, (503, 'decided')),
+        ('unfit', None, (500, 'TypeError: Object of type set is not JSON serializable')),
+        ('leave', 5, (500, 'SystemExit: 5')),
+        ('copy', None, (200, 'the original')),
+    ],
+)
+@pytest.mark.parametrize('executor', EXECUTORS)
+def test_outcomes(serve, executor, job_type, data, outcome):
+    client = serve(executor=executor)
+    client.submit(job_type, data, id='one')
+    assert client.wait('one', 30) == outcome
+    assert client.job('one').body['state'] == ('done' if outcome[0] < 400 else 'failed')
+
+
+@pytest.mark.parametrize(
+    ('job_type', 'data', 'runs'), [('fail', '', 3), ('decide', 409, 1), ('decide', 503, 3)]
+)
+def test_what_is_tried_again(serve, job_type, data, runs):
+    client = serve()
+    client.submit(job_type, data, id='one')
+    client.wait('one', 30)
+    assert client.job('one').body['attempts'] == runs
+    for _ in range(runs):
+        assert work.begun.acquire(block=False)
+    assert not work.begun.acquire(block=False)
+
+
+@pytest.mark.parametrize('executor', EXECUTORS)
+def test_where_jobs_run(serve, executor):
+    client = serve(executor=executor)
+    client.submit('pid', id='one')
+    _, (pid, has_process) = client.wait('one', 30)
+    assert (pid == client.process.pid) == has_process == (executor == 'threads:2')
 
 
 def test_a_plain_message_to_a_job_is_a_job(serve):
-    client = serve(Work())
+    client = serve()
     with Peer(client.process.endpoint) as peer:
         status, body = peer.ask('double', 4)
     assert status == 202
@@ -104,45 +85,160 @@ def test_a_plain_message_to_a_job_is_a_job(serve):
     assert client.call('plain', 1) == (200, 1)
 
 
+@pytest.mark.parametrize('executor', EXECUTORS)
+def test_all_frames_are_written_down(serve, executor):
+    client = serve(executor=executor)
+    with Peer(client.process.endpoint) as peer:
+        peer.send(b'\xff\x00', message('frames', 1))
+        plain = peer.reply()[1]['job']
+        peer.send(b'', message('_submit', {'type': 'frames', 'data': 2}))
+        submitted = peer.reply()[1]['job']
+        peer.send(b'1', b'2', message('frames', 1))
+        assert peer.reply() == [400, 'Wrong number of frames for frames: 3']
+    assert client.wait(plain, 30) == (200, ['ff00', 1])
+    assert client.wait(submitted, 30) == (200, ['', 2])
+
+
 def test_the_same_id_is_the_same_job(serve):
-    client = serve(Work())
-    assert client.submit('double', {'n': [1]}, id='one').status == 202
+    client = serve()
+    assert client.submit('static', {'n': [1]}, id='one').status == 202
     client.wait('one', 30)
-    assert client.submit('double', {'n': [1]}, id='one') == (200, {'job': 'one', 'state': 'failed'})
-    assert client.submit('double', {'n': [2]}, id='one').status == 409
-    assert client.submit('static', {'n': [1]}, id='one').status == 409
+    assert client.submit('static', {'n': [1]}, id='one') == (200, {'job': 'one', 'state': 'done'})
+    assert client.submit('static', {'n': [2]}, id='one').status == 409
+    assert client.submit('later', {'n': [1]}, id='one').status == 409
+    assert client.job('one').body['attempts'] == 1
 
 
-def test_failures_are_tried_again(serve):
-    work = Work()
-    client = serve(work)
-    client.submit('fail', 'why', id='one')
-    assert client.wait('one', 30) == (500, 'ValueError: why')
-    assert work.runs.value == client.job('one').body['attempts'] == 3
-
-
-@pytest.mark.parametrize(('status', 'runs'), [(409, 1), (503, 3)])
-def test_what_the_method_decided_is_not_tried_again(serve, status, runs):
-    work = Work()
-    client = serve(work)
-    client.submit('decide', status, id='one')
-    assert client.wait('one', 30) == (status, 'decided')
-    assert work.runs.value == runs
-
-
-def test_progress_and_cancelling(serve, wait_until):
-    client = serve(Work(), executor='threads:1')
+@pytest.mark.parametrize('executor', ['threads:1', 'processes:1'])
+def test_progress_and_cancelling(serve, wait_until, executor):
+    client = serve(executor=executor)
     client.submit('block', None, id='first')
     client.submit('block', None, id='second')
     progress = wait_until(lambda: client.job('first').body['progress'], 30)
     assert progress == {'done': 1, 'total': 2, 'message': 'half'}
     assert client.cancel('second') == (200, {'job': 'second', 'state': 'cancelled'})
     assert client.cancel('first') == (202, {'job': 'first', 'state': 'running'})
-    assert client.wait('first', 30).status == 410
+    assert client.wait('first', 30) == (410, 'The job first was cancelled')
     assert client.wait('second', 30).status == 410
     assert client.job('second').body['attempts'] == 0
+    assert client.retry('second').status == 202
+    assert client.retry('first').status == 202
+    assert work.begun.acquire(timeout=30)
+    work.gate.set()
+    assert client.wait('first', 30).ok
+    assert client.wait('second', 30).ok
+    assert client.cancel('second') == (409, 'The job second is done already')
+    assert client.retry('second') == (409, 'The job second is done already')
+
+
+def test_a_job_that_fails_when_it_is_cancelled_is_cancelled(serve):
+    client = serve()
+    client.submit('careless', id='one')
+    assert work.begun.acquire(timeout=30)
+    assert client.cancel('one').status == 202
+    assert client.wait('one', 30).status == 410
+    assert client.job('one').body['attempts'] == 1
+
+
+def test_a_job_that_does_not_care_is_done_nevertheless(serve):
+    client = serve()
+    client.submit('stubborn', 1, id='one')
+    assert work.begun.acquire(timeout=30)
+    assert client.cancel('one').status == 202
+    assert client.job('one').body['cancelling'] is True
+    work.gate.set()
+    assert client.wait('one', 30) == (200, 1)
+    assert client.job('one').body['cancelling'] is False
+
+
+def test_first_come_first_started(serve):
+    client = serve(executor='threads:1')
+    client.submit('block', id='block')
+    for number in range(20):
+        client.submit('static', number, id=f'{20 - number}')
+    work.gate.set()
+    client.wait('1', 30)
+    jobs = client.jobs().body['jobs']
+    assert [job['job'] for job in jobs] == [*(str(number) for number in range(1, 21)), 'block']
+    assert [job['started'] for job in jobs] == sorted((job['started'] for job in jobs), reverse=True)
+
+
+def test_lists(serve):
+    client = serve()
+    for number in range(7):
+        client.submit('static' if number % 2 else 'fail', number, id=str(number))
+    for number in range(7):
+        client.wait(str(number), 30)
+    counts = {'queued': 0, 'running': 0, 'done': 3, 'failed': 4, 'cancelled': 0}
+    whole = client.jobs().body
+    assert [job['job'] for job in whole['jobs']] == list('6543210')
+    assert (whole['next'], whole['counts']) == (None, counts)
+    assert [job['error'] for job in client.jobs('failed').body['jobs']] == [
+        f'ValueError: {number}' for number in (6, 4, 2, 0)
+    ]
+    seen, before = [], None
+    while True:
+        page = client.jobs('done', 2, before).body
+        seen += [job['job'] for job in page['jobs']]
+        before = page['next']
+        if before is None:
+            break
+    assert seen == list('531')
+    assert client.call('_status').body['jobs'] == counts
+
+
+def test_too_many(serve):
+    client = serve(max_pending=2, executor='threads:1')
+    assert client.submit('block', id='1').status == 202
+    assert client.submit('block', id='2').status == 202
+    assert client.submit('block', id='3') == (429, '2 jobs are waiting or running, as many as may be')
+    assert client.submit('block', id='2').status == 202
+    assert client.cancel('2').status == 200
+    assert client.submit('block', id='3').status == 202
+    assert client.retry('2').status == 429
+    work.gate.set()
+    client.wait('3', 30)
 
 
 def test_a_process_with_jobs_needs_a_journal(start):
-    with pytest.raises(ProcessStartError, match=r'has jobs .*, but the process has no journal: set journal'):
-        start(handler=handler_of(Work()))
+    with pytest.raises(ProcessStartError, match=r'Work has jobs \(.*\), but the process has no journal: set'):
+        start(handler=handler_of(work.Work()))
+
+
+def test_a_process_without_jobs_needs_none(start, call):
+    process = start()
+    for command in ('_submit', '_job', '_jobs', '_cancel', '_retry'):
+        assert call(process, command).status == 404
+
+
+def test_a_journal_in_memory(serve, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    client = serve(journal=':memory:')
+    client.submit('static', 1, id='one')
+    assert client.wait('one', 30) == (200, 1)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_journal_is_its_owner_s(serve, tmp_path):
+    serve()
+    names = {path.name: path.stat().st_mode & 0o777 for path in tmp_path.iterdir()}
+    assert names == dict.fromkeys(('journal', 'journal-wal', 'journal-shm', 'journal.lock'), 0o600)
+
+
+class Two(ZMQMessageHandler):
+    handler = work.Work
+
+    def __init__(self, process, stream, stop):
+        super().__init__(process, stream, stop)
+        ZMQMessageHandler(process, stream, stop, work.LimitedWork())
+
+
+def test_one_delegate_with_jobs(start):
+    from services import Process
+
+    class Configured(Process):
+        journal = ':memory:'
+        executor = 'processes:1'
+
+    with pytest.raises(ProcessStartError, match='Only one delegate of a process may have jobs'):
+        start(handler=Two, cls=Configured)

@@ -318,7 +318,7 @@ class ZMQProcess(JobSettings, Limits, multiprocessing.Process):
         """What ``_status`` tells of the process.
 
         :returns: its ``pid``, ``version``, ``uptime`` (seconds), ``workers``, messages ``waiting`` for a free
-            worker, ``memory`` (bytes) and ``cpu`` (seconds)
+            worker, ``memory`` (bytes), ``cpu`` (seconds), and where it has a journal its ``jobs`` by state
         """
         return {
             'pid': os.getpid(),
@@ -327,6 +327,7 @@ class ZMQProcess(JobSettings, Limits, multiprocessing.Process):
             'workers': self.workers,
             'waiting': waiting(self.pool),
             **resources(),
+            **({} if self.jobs is None else {'jobs': self.jobs.status()}),
         }
 
     def _on_loop(self, callback: Any, *args: Any) -> None:

@@ -107,7 +107,7 @@ class JobCalls(ABC):
             if reply.ok:
                 job = reply.body
                 if job != last:
-                    last, pause = job, _FIRST_LOOK
+                    last = job
                     if on_progress is not None:
                         on_progress(job)
                 if job['state'] == 'cancelled':

@@ -5,8 +5,12 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, Protocol
 
 from ..exceptions import SettingError
+from .processes import Processes
 from .progress import Progress, Report
 from .work import Outcome, Task, perform
+
+#: What nobody needs more of on one machine.
+_MAX_SLOTS = 1000
 
 
 class JobExecutor(Protocol):
@@ -66,11 +70,19 @@ class Threads:
 def make_executor(text: str, initializer: Callable[[], Any]) -> JobExecutor:
     """Make the executor that a setting names.
 
-    :param text: ``'threads:4'``
+    :param text: ``'threads:4'`` or ``'processes:4'``
     :param initializer: called in each thread of the process before its first job
     :raises SettingError: where it makes no sense
     """
-    kind, _, rest = text.partition(':')
-    if kind == 'threads' and rest.isascii() and rest.isdigit() and int(rest):
-        return Threads(int(rest), initializer)
-    raise SettingError(f"executor is 'threads:N', with N above 0, not {text!r}")
+    kind, _, slots = text.partition(':')
+    if kind in _KINDS and slots.isascii() and slots.isdigit() and 0 < int(slots) <= _MAX_SLOTS:
+        return _KINDS[kind](int(slots), initializer)
+    raise SettingError(
+        f"executor is 'threads:N' or 'processes:N', with N from 1 to {_MAX_SLOTS}, not {text!r}"
+    )
+
+
+_KINDS: dict[str, Callable[[int, Callable[[], Any]], JobExecutor]] = {
+    'threads': Threads,
+    'processes': Processes,
+}

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import pickle
 import sqlite3
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -75,6 +76,8 @@ class Runner:
         types = jobs_of(delegate)
         if types and self.types:
             raise SettingError('Only one delegate of a process may have jobs')
+        if types and not self.executor.local:
+            _check_class(type(delegate))
         if types or self._delegate is None:
             self._delegate, self._json_load, self.types = delegate, json_load, types
 
@@ -143,12 +146,12 @@ class Runner:
     def _judge(self, run: Run, outcome: Outcome) -> Callable[[Store], None]:
         """Return what has to be recorded of the end of an attempt."""
         claim, options = run.claim, run.options
-        if outcome.interrupted and run.timed_out and not run.cancelled:
-            outcome = Outcome(504, encode(f'TimeoutError: it took longer than {options.timeout} s').decode())
         failed = outcome.status is None or outcome.status >= 400
+        if failed and run.timed_out and not run.cancelled:
+            outcome = Outcome(504, encode(f'TimeoutError: it took longer than {options.timeout} s').decode())
         if outcome == CANCELLED or (run.cancelled and failed):
             return lambda store: store.end(claim.seq, 'cancelled', None, None)
-        delay = options.delay(claim.failures + 1)
+        delay = options.delay(claim.failures + claim.interruptions + 1)
         if outcome.interrupted:
             reason, limit = outcome.body or 'its worker died', self._max_interruptions
             return lambda store: store.interrupt(claim.seq, reason, limit, delay)
@@ -247,3 +250,16 @@ class Runner:
         """Let the executor and the journal go."""
         self.executor.close()
         self.journal.close()
+
+
+def _check_class(delegate: type) -> None:
+    """Refuse a delegate that cannot be made anew elsewhere."""
+    try:
+        found = pickle.loads(pickle.dumps(delegate))  # noqa: S301 (our own)
+    except Exception:
+        found = None
+    if found is not delegate:
+        raise SettingError(
+            f'{delegate.__qualname__} cannot be imported elsewhere by its name, as it has to where jobs run'
+            ' outside the process: define it at the top level of a module'
+        )

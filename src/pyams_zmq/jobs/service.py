@@ -17,7 +17,8 @@ class JobSettings:
     #: None: the process has no jobs.
     journal: str | None = None
 
-    #: What runs the jobs: ``'threads:N'``, N at once in threads of the process.
+    #: What runs the jobs: ``'threads:N'``, N at once in threads of the process, or ``'processes:N'``, in worker
+    #: processes, which can be ended by force.
     executor: str = 'threads:4'
 
     #: Whether a job that was accepted survives a loss of power, and not only the end of the process.

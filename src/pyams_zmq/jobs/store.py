@@ -30,6 +30,8 @@ class Claim(NamedTuple):
     frames: list[bytes]
     attempt: int
     failures: int
+    #: How often its process or worker has died before.
+    interruptions: int
 
 
 class Store:
@@ -131,7 +133,8 @@ class Store:
         )
         while True:
             rows = self._execute(
-                'SELECT seq, id, type, frames, attempts, failures FROM job INDEXED BY job_ready'
+                'SELECT seq, id, type, frames, attempts, failures, interruptions FROM job'
+                ' INDEXED BY job_ready'
                 " WHERE state = 'queued' AND due IS NULL ORDER BY seq LIMIT ?",
                 (number,),
             ).fetchall()
@@ -151,8 +154,8 @@ class Store:
             )
         (due,) = self._execute('SELECT min(due) FROM job WHERE due IS NOT NULL').fetchone()
         claims = [
-            Claim(row[0], row[1], row[2], _unpack(row[3]), row['attempts'] + 1, row['failures'])
-            for row in rows
+            Claim(seq, job, job_type, _unpack(frames), attempts + 1, *counts)
+            for seq, job, job_type, frames, attempts, *counts in rows
         ]
         return claims, None if due is None or math.isinf(due) else max(0.0, due - now)
 

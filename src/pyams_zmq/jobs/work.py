@@ -42,6 +42,10 @@ class Outcome(NamedTuple):
     interrupted: bool = False
 
 
+class JobEnded(SystemExit):
+    """Raised in a job that is ended by force, so that it cleans up after itself."""
+
+
 CANCELLED = Outcome(None, None)
 
 
@@ -62,6 +66,8 @@ def perform(task: Task, progress: Progress) -> Outcome:
         if not 100 <= status <= 599:
             status, body = 200, result
         return Outcome(status, encode(body).decode())
+    except JobEnded:
+        raise
     except BaseException as error:
         end_copy(pid, error)
         return _failure(task, error)

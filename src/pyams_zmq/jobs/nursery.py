@@ -1,0 +1,166 @@
+"""The nursery: a process that makes worker processes, and the workers.
+
+It is forked from the process before that opens anything, and has one thread: what a worker inherits are the
+application's objects as they were then, and no database, socket or lock that somebody else was just using.
+"""
+
+import multiprocessing
+import os
+import queue
+import signal
+import socket as sockets
+import struct
+import threading
+from contextlib import suppress
+from multiprocessing.connection import Connection
+from typing import Any, NoReturn
+
+from .progress import Progress
+from .work import JobEnded, Task, perform
+
+_fork = multiprocessing.get_context('fork')
+
+#: What is sent each way: the id of a worker that is not needed any more, or 0 to ask for a new one; the exit
+#: code of the former, or the id of the latter.
+_NUMBER = struct.Struct('>i')
+
+
+class Nursery:
+    """Makes worker processes. It ends with the process that made it, and its workers with it."""
+
+    def __init__(self) -> None:
+        self._control, theirs = sockets.socketpair()
+        self._lock = threading.Lock()
+        self._process = _fork.Process(target=_tend, args=(theirs, self._control), name='pyams_zmq-nursery')
+        self._process.start()
+        theirs.close()
+
+    def hire(self) -> 'Worker':
+        """Make a worker.
+
+        :raises OSError: where the nursery has died
+        """
+        with self._lock:
+            self._control.sendall(_NUMBER.pack(0))
+            message, fds, _, _ = sockets.recv_fds(self._control, _NUMBER.size, 1)
+        if len(message) != _NUMBER.size or not fds:
+            raise ConnectionResetError('the nursery has died')
+        (pid,) = _NUMBER.unpack(message)
+        return Worker(pid, Connection(fds[0]), self)
+
+    def dismiss(self, worker: 'Worker') -> str:
+        """End a worker, and what it has started, if it has not ended yet.
+
+        :returns: how it ended
+        """
+        worker.connection.close()
+        try:
+            with self._lock:
+                self._control.sendall(_NUMBER.pack(worker.pid))
+                (code,) = _NUMBER.unpack(self._control.recv(_NUMBER.size, sockets.MSG_WAITALL))
+        except (OSError, struct.error):
+            return 'died'
+        return f'ended with exit code {code}' if code >= 0 else f'was killed by signal {-code}'
+
+    def close(self) -> None:
+        """End the nursery and all workers."""
+        with suppress(OSError):
+            self._control.shutdown(sockets.SHUT_RDWR)  # another thread may be waiting for an answer
+        self._process.join()
+        self._control.close()
+
+
+class Worker:
+    """A worker as the process sees it.
+
+    :param pid: also the id of its process group, which what jobs start belongs to as well
+    :param connection: tasks go in, reports and outcomes come out
+    :param nursery: where it comes from
+    """
+
+    def __init__(self, pid: int, connection: 'Connection[Any, Any]', nursery: Nursery) -> None:
+        self.pid = pid
+        self.connection = connection
+        self.nursery = nursery
+        #: Whether it is about to be ended by force.
+        self.doomed = False
+
+    def signal(self, number: int) -> None:
+        """Send a signal to the worker and what it has started; only before it is dismissed."""
+        with suppress(ProcessLookupError):
+            os.killpg(self.pid, number)
+
+
+def _tend(control: sockets.socket, others: sockets.socket) -> None:
+    """What the nursery does."""
+    others.close()
+    # Ctrl-C is meant for the process, which drains. Not ignored: programs that jobs run would inherit that.
+    signal.signal(signal.SIGINT, _nothing)
+    workers: dict[int, Any] = {}
+    while message := control.recv(_NUMBER.size, sockets.MSG_WAITALL):
+        (pid,) = _NUMBER.unpack(message)
+        if pid:
+            worker = workers.pop(pid)
+            _kill(pid)
+            worker.join()
+            control.sendall(_NUMBER.pack(worker.exitcode))
+        else:
+            worker, connection = _make(control)
+            workers[worker.pid] = worker
+            sockets.send_fds(control, [_NUMBER.pack(worker.pid)], [connection.fileno()])
+            connection.close()
+    for pid in workers:
+        _kill(pid)
+
+
+def _make(control: sockets.socket) -> tuple[Any, sockets.socket]:
+    ours, theirs = sockets.socketpair()
+    worker: Any = _fork.Process(target=_work, args=(theirs, ours, control), name='pyams_zmq-worker')
+    worker.start()
+    theirs.close()
+    with suppress(OSError):  # it has done so itself, or died
+        os.setpgid(worker.pid, worker.pid)
+    return worker, ours
+
+
+def _kill(pid: int) -> None:
+    with suppress(ProcessLookupError):
+        os.killpg(pid, signal.SIGKILL)
+
+
+def _nothing(_number: int, _frame: Any) -> None:
+    pass
+
+
+def _end(_number: int, _frame: Any) -> NoReturn:
+    raise JobEnded
+
+
+def _work(ours: sockets.socket, *others: sockets.socket) -> None:
+    """What a worker does."""
+    os.setpgid(0, 0)
+    for other in others:
+        other.close()
+    connection: Connection[Any, Any] = Connection(ours.detach())
+    # Copies in what jobs fork would hide the worker's death.
+    os.register_at_fork(after_in_child=connection.close)
+    signal.signal(signal.SIGTERM, _end)
+    tasks: queue.SimpleQueue[Task] = queue.SimpleQueue()
+    threading.Thread(target=_listen, args=(connection, tasks), daemon=True).start()
+    lock = threading.Lock()
+
+    def send(message: Any) -> None:
+        with lock:
+            connection.send(message)
+
+    while True:
+        task = tasks.get()
+        send(perform(task, Progress(task.id, task.type, task.attempt, send, bool)))
+
+
+def _listen(connection: 'Connection[Any, Any]', tasks: 'queue.SimpleQueue[Task]') -> None:
+    with suppress(EOFError, OSError):
+        while True:
+            tasks.put(connection.recv())
+    # The process is gone, and will run the job anew: two at once must not be.
+    os.killpg(0, signal.SIGKILL)

@@ -1,0 +1,124 @@
+"""Jobs in worker processes: time limits, ends by force, deaths."""
+
+import os
+import signal
+
+import psutil
+import pytest
+
+import work
+from pyams_zmq.exceptions import ProcessStartError
+
+
+def workers(client):
+    """The worker processes, by way of the nursery."""
+    (nursery,) = psutil.Process(client.process.pid).children()
+    return nursery, nursery.children()
+
+
+def test_a_timeout_ends_the_work(serve):
+    client = serve(work.LimitedWork, executor='processes:1')
+    client.submit('polite', id='one')
+    assert client.wait('one', 30) == (504, 'TimeoutError: it took longer than 0.2 s')
+    assert work.cleaned.acquire(block=False)
+    client.submit('fast', 1, id='two')
+    assert client.wait('two', 30) == (200, 1)
+
+
+def test_a_job_that_will_not_end_is_killed(serve, monkeypatch):
+    monkeypatch.setattr('pyams_zmq.jobs.processes.GRACE', 0.1)
+    client = serve(work.LimitedWork, executor='processes:1')
+    client.submit('rude', id='one')
+    assert client.wait('one', 30) == (504, 'TimeoutError: it took longer than 0.2 s')
+    assert client.job('one').body['attempts'] == 2
+
+
+@pytest.mark.parametrize('executor', ['threads:4', 'threads:1'])
+def test_a_timeout_that_could_not_be_kept_is_refused(serve, executor):
+    with pytest.raises(ProcessStartError, match=rf"fast has a timeout, which executor='{executor}' cannot"):
+        serve(work.LimitedWork, executor=executor)
+
+
+def test_cancelling_ends_what_the_job_has_started(serve, wait_until):
+    client = serve(executor='processes:1')
+    client.submit('run', ['sleep', '600'], id='one')
+    assert work.begun.acquire(timeout=30)
+    _, (worker,) = workers(client)
+    child = wait_until(worker.children, 30)[0]
+    assert client.cancel('one').status == 202
+    assert client.wait('one', 30).status == 410
+    assert work.cleaned.acquire(timeout=30)
+    wait_until(lambda: not child.is_running() or child.status() == 'zombie', 30)
+
+
+def test_a_worker_that_dies_spares_the_other_jobs(serve):
+    client = serve(executor='processes:2', max_interruptions=3)
+    client.submit('stubborn', 1, id='other')
+    assert work.begun.acquire(timeout=30)
+    for how, end in (('exit', 'ended with exit code 3'), ('kill', 'was killed by signal 9')):
+        client.submit('die', how, id=how)
+        reason = f'Interrupted 3 times: its worker {end} while it ran'
+        assert client.wait(how, 30) == (500, reason)
+        assert client.job(how).body['attempts'] == 3
+    work.gate.set()
+    assert client.wait('other', 30) == (200, 1)
+    assert client.job('other').body['attempts'] == 1
+
+
+def test_a_job_whose_worker_was_killed_runs_again(serve):
+    client = serve(executor='processes:1')
+    client.submit('stubborn', 1, id='one')
+    assert work.begun.acquire(timeout=30)
+    _, (worker,) = workers(client)
+    worker.kill()
+    assert work.begun.acquire(timeout=30)
+    work.gate.set()
+    assert client.wait('one', 30) == (200, 1)
+    assert client.job('one').body['attempts'] == 2
+
+
+def test_a_nursery_that_was_killed_is_made_anew(serve, wait_until):
+    client = serve(executor='processes:2')
+    client.submit('stubborn', 1, id='one')
+    assert work.begun.acquire(timeout=30)
+    nursery, _ = workers(client)
+    nursery.kill()
+    wait_until(lambda: not nursery.is_running() or nursery.status() == 'zombie', 30)
+    client.submit('pid', id='two')
+    assert client.wait('two', 30).ok
+    # What it was running goes on, and can still be ended by force.
+    assert client.cancel('one').status == 202
+    assert client.wait('one', 30).status == 410
+
+
+@pytest.mark.parametrize('victims', ['process', 'process and nursery'])
+def test_workers_end_with_their_process(serve, wait_until, victims):
+    client = serve(executor='processes:1')
+    client.submit('run', ['sleep', '600'], id='one')
+    assert work.begun.acquire(timeout=30)
+    nursery, (worker,) = workers(client)
+    child = wait_until(worker.children, 30)[0]
+    if victims != 'process':
+        nursery.kill()
+    client.process.kill()
+    for one in (nursery, worker, child):
+        wait_until(lambda one=one: not one.is_running() or one.status() == 'zombie', 30)
+
+
+def test_ctrl_c_is_for_the_process_alone(serve):
+    client = serve(executor='processes:1')
+    client.submit('stubborn', 1, id='one')
+    assert work.begun.acquire(timeout=30)
+    nursery, _ = workers(client)
+    os.kill(nursery.pid, signal.SIGINT)
+    client.submit('static', 1, id='two')
+    work.gate.set()
+    assert client.wait('two', 30).ok
+
+
+def test_a_delegate_that_cannot_be_made_elsewhere_is_refused(serve):
+    class Nested(work.Work):
+        pass
+
+    with pytest.raises(ProcessStartError, match='Nested cannot be imported elsewhere by its name'):
+        serve(Nested, executor='processes:1')
