@@ -189,6 +189,20 @@ OPTIONS = {
             of_process=True,
         ),
         Option('stop_timeout', SECONDS, '30', 'how long a graceful end may take', of_process=True),
+        Option('journal', TEXT, '', 'the file that jobs are written down in, or :memory:', of_process=True),
+        Option(
+            'executor', TEXT, 'threads:4', 'what runs the jobs: threads:N or processes:N', of_process=True
+        ),
+        Option('durable', FLAG, 'true', 'whether jobs survive a loss of power', of_process=True),
+        Option('max_pending', POSITIVE, '100000', 'jobs that wait and run', of_process=True),
+        Option(
+            'max_interruptions',
+            POSITIVE,
+            '5',
+            'times that a job may be running when its process or worker dies',
+            of_process=True,
+        ),
+        Option('max_kept', COUNT, '100000', 'ended jobs that are kept', of_process=True),
     )
 }
 

@@ -2,7 +2,8 @@
 
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Any, Protocol
+from functools import partial
+from typing import Any, NamedTuple, Protocol
 
 from ..exceptions import SettingError
 from .processes import Processes
@@ -67,22 +68,28 @@ class Threads:
         self._pool.shutdown()
 
 
-def make_executor(text: str, initializer: Callable[[], Any]) -> JobExecutor:
-    """Make the executor that a setting names.
+class ExecutorSetting(NamedTuple):
+    """What a process's ``executor`` says."""
+
+    #: Whether it can end work by force.
+    forceful: bool
+    #: Makes it; called with what has to be called in each thread of the process before its first job.
+    make: Callable[[Callable[[], Any]], JobExecutor]
+
+
+def parse_executor(text: Any) -> ExecutorSetting:
+    """Read what a process's ``executor`` says, without making it.
 
     :param text: ``'threads:4'`` or ``'processes:4'``
-    :param initializer: called in each thread of the process before its first job
     :raises SettingError: where it makes no sense
     """
-    kind, _, slots = text.partition(':')
-    if kind in _KINDS and slots.isascii() and slots.isdigit() and 0 < int(slots) <= _MAX_SLOTS:
-        return _KINDS[kind](int(slots), initializer)
+    kind, _, slots = text.partition(':') if isinstance(text, str) else ('', '', '')
+    if kind in _KINDS and slots.isascii() and slots.isdigit() and 0 < int(slots[:9]) <= _MAX_SLOTS:
+        made: type[Threads | Processes] = _KINDS[kind]
+        return ExecutorSetting(made.forceful, partial(made, int(slots)))
     raise SettingError(
         f"executor is 'threads:N' or 'processes:N', with N from 1 to {_MAX_SLOTS}, not {text!r}"
     )
 
 
-_KINDS: dict[str, Callable[[int, Callable[[], Any]], JobExecutor]] = {
-    'threads': Threads,
-    'processes': Processes,
-}
+_KINDS: dict[str, type[Threads | Processes]] = {'threads': Threads, 'processes': Processes}

@@ -4,21 +4,22 @@ from collections.abc import Callable
 from typing import Any
 
 from ..exceptions import SettingError
+from ..limits import Limits
 from .decorator import jobs_of
-from .executors import JobExecutor, make_executor
+from .executors import parse_executor
 from .journal import Journal
 from .runner import Runner
 
 
-class JobSettings:
+class JobSettings(Limits):
     """What a process takes for its jobs: class attributes."""
 
     #: The file that the jobs are written down in, or ``':memory:'`` where none has to outlive the process;
     #: None: the process has no jobs.
     journal: str | None = None
 
-    #: What runs the jobs: ``'threads:N'``, N at once in threads of the process, or ``'processes:N'``, in worker
-    #: processes, which can be ended by force.
+    #: What runs the jobs: ``'threads:N'``, N at once in threads of the process, or ``'processes:N'``, in
+    #: worker processes, which can be ended by force.
     executor: str = 'threads:4'
 
     #: Whether a job that was accepted survives a loss of power, and not only the end of the process.
@@ -33,6 +34,21 @@ class JobSettings:
     #: Ended jobs that are kept, the newest ones.
     max_kept: int = 100_000
 
+    def check_options(self) -> None:
+        """Refuse what makes no sense.
+
+        :raises ValueError: with the name of the attribute
+        """
+        super().check_options()
+        self._check_number('max_pending', 'of jobs above 0')
+        self._check_number('max_interruptions', 'of deaths above 0')
+        self._check_number('max_kept', 'of jobs, 0 for none', least=0)
+        if self.journal is not None and (not isinstance(self.journal, str) or not self.journal):
+            raise SettingError(f"journal is the path of a file, or ':memory:', not {self.journal!r}")
+        if not isinstance(self.durable, bool):
+            raise SettingError(f'durable is True or False, not {self.durable!r}')
+        parse_executor(self.executor)
+
     def check_jobs(self, delegate: Any) -> None:
         """Refuse a delegate whose jobs cannot be run as they want to.
 
@@ -46,7 +62,7 @@ class JobSettings:
                 " to the path of a file, or to ':memory:' where jobs need not outlive the process"
             )
         limited = [name for name, options in jobs.items() if options.timeout is not None]
-        if limited and not self.executor.startswith('processes:'):
+        if limited and not parse_executor(self.executor).forceful:
             raise SettingError(
                 f'{_name(delegate)}.{limited[0]} has a timeout, which executor={self.executor!r} cannot keep:'
                 ' only processes:N can end work by force'
@@ -61,7 +77,7 @@ class JobSettings:
         """
         if self.journal is None:
             return None
-        executor: JobExecutor = make_executor(self.executor, initializer)
+        executor = parse_executor(self.executor).make(initializer)
         try:
             journal = Journal(self.journal, self.durable)
         except BaseException:
