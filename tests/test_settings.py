@@ -183,10 +183,13 @@ def test_names_that_settings_mention():
 
 def test_the_defaults_are_those_of_the_classes():
     """Where none is set, none is handed over; the table only tells them."""
-    told = {option.name: option.default for option in OPTIONS.values() if option.of_process}
-    assert told.pop('workers') == '1'
-    known = {name: getattr(ZMQProcess, name) for name in told}
-    assert {name: float(text) if text else None for name, text in told.items()} == known
+    told = {
+        option.name: option.kind.read(option.default) if option.default else None
+        for option in OPTIONS.values()
+        if option.of_process
+    }
+    assert told.pop('workers') == 1
+    assert told == {name: getattr(ZMQProcess, name) for name in told}
 
 
 def test_the_table_is_complete():
