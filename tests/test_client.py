@@ -69,19 +69,19 @@ def test_calls(start):
         assert client.call('fail', 'x').delivered
         for _ in range(50):
             assert client.call('echo', 1).ok
-        connections = psutil.Process(process.pid).net_connections('tcp')
-        assert [one.status for one in connections].count('ESTABLISHED') == 1
+        connections = psutil.Process(process.pid).net_connections
+        wait_until(lambda: [one.status for one in connections('tcp')].count('ESTABLISHED') == 1)
         client.close()
         assert client.call('echo', 2) == (200, 2)
 
 
-def test_a_connection_without_a_message(start):
+def test_a_connection_without_a_message(start, wait_until):
     process = start(auth='user:password')
     with ZMQClient(process.endpoint, 'user:password') as client:
         assert client.connect() == (200, None)
         assert client.call('_status').body['received'] == 1
-        connections = psutil.Process(process.pid).net_connections('tcp')
-        assert [one.status for one in connections].count('ESTABLISHED') == 1
+        connections = psutil.Process(process.pid).net_connections
+        wait_until(lambda: [one.status for one in connections('tcp')].count('ESTABLISHED') == 1)
         # A new one each time: the one that is kept may be of old, and the process wedged since.
         os.kill(process.pid, signal.SIGSTOP)
         try:
@@ -229,25 +229,11 @@ def test_what_is_no_process(answer):
         thread = threading.Thread(target=serve)
         thread.start()
         reply = ZMQClient(server.getsockname(), timeout=0.5).call('echo')
-        assert reply.status in {401, 503}
-        assert not reply.delivered
+        assert (reply.status, reply.delivered) == (503, False)
         server.shutdown(sockets.SHUT_RDWR)
         thread.join()
     for peer in kept:
         peer.close()
-
-
-def test_hang_ups_until_the_time_is_over(monkeypatch):
-    """Fewer than make a refusal, but whoever is there is no process that lets this caller in."""
-    monkeypatch.setattr('pyams_zmq.client._HANG_UPS', 1000)
-    with sockets.create_server(('127.0.0.1', 0)) as server:
-        server.settimeout(10)
-        client = ZMQClient(server.getsockname(), timeout=2)
-        result = in_thread(client.call, 'echo')
-        for _ in range(2):
-            server.accept()[0].close()
-        reply = result()
-    assert (reply.status, reply.delivered) == (401, False)
 
 
 def test_a_bare_rep_and_a_reply_that_is_no_json():

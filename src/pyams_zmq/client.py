@@ -11,7 +11,8 @@ from typing import Any
 import zmq
 from zmq.utils.monitor import recv_monitor_message
 
-from .address import AnyAddress
+from .address import AnyAddress, parse_address
+from .greeting import read_mechanism
 from .jobs.client import JobCalls
 from .limits import MAX_MESSAGE_SIZE
 from .socket import connect, prepare_socket
@@ -28,15 +29,26 @@ _EVENTS = (
     | zmq.EVENT_CONNECT_RETRIED
 )
 
+_HUNG_UP = (zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL, zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL)
+
 #: Connections that are kept open between calls.
 _MAX_IDLE = 16
 
 #: Seconds between two attempts to connect: 0MQ's own default.
 _PAUSE = 0.1
 
-#: Handshakes that the other side ends without a reason, before they count as a refusal: a process
-#: which wants other credentials may hang up before it says so.
+#: Handshakes with CURVE that a process ends without a reason, before they count as a refusal: it gives none
+#: where what it is sent was meant for another key.
 _HANG_UPS = 5
+
+#: Seconds that whoever hangs up has to tell its mechanism.
+_GREETING_TIMEOUT = 1.0
+
+_WANTED = {
+    'NULL': 'no credentials',
+    'PLAIN': 'a user name and a password (auth)',
+    'CURVE': 'a key (curve)',
+}
 
 #: Milliseconds that 0MQ waits before it would connect again by itself. Never in practice: that is done here,
 #: since the events of a connection which nobody uses would pile up until they stop 0MQ's thread.
@@ -135,7 +147,7 @@ class ZMQClient(JobCalls):
     ) -> Reply:
         seconds = self.timeout if timeout is None else _seconds(timeout)
         deadline = time.monotonic() + seconds
-        hang_ups = 0
+        who, hang_ups = 'Nobody there', 0
         while True:
             connection = take()
             try:
@@ -149,15 +161,24 @@ class ZMQClient(JobCalls):
             connection.close()
             if reply is not None:
                 return reply
-            hang_ups += connection.hung_up
-            if hang_ups == _HANG_UPS:
-                return _other_credentials()
+            if connection.hung_up:
+                who = 'Whoever is there hangs up'
+                theirs = self._ask_for_mechanism(deadline)
+                if theirs in _WANTED and theirs != connection.mechanism:
+                    return Reply.undelivered(401, f'The process wants {_WANTED[theirs]}')
+                hang_ups += theirs == 'CURVE'
+                if hang_ups == _HANG_UPS:
+                    return Reply.undelivered(
+                        401, 'The process has another key than its public one given here'
+                    )
             remaining = deadline - time.monotonic()
             if remaining <= 0:
-                if hang_ups:
-                    return _other_credentials()
-                return Reply.undelivered(503, f'Nobody there: no connection within {seconds} s')
+                return Reply.undelivered(503, f'{who}: no connection within {seconds} s')
             time.sleep(min(_PAUSE, remaining))
+
+    def _ask_for_mechanism(self, deadline: float) -> str | None:
+        remaining = min(_GREETING_TIMEOUT, deadline - time.monotonic())
+        return read_mechanism(parse_address(self.address), remaining) if remaining > 0 else None
 
     def _take(self) -> '_Connection':
         idle = self._take_idle()
@@ -209,10 +230,6 @@ def _lost() -> Reply:
     return Reply.undelivered(504, 'Connection lost: the message may or may not have been handled')
 
 
-def _other_credentials() -> Reply:
-    return Reply.undelivered(401, 'The process wants other credentials, or none')
-
-
 class _Connection:
     """One connection, for one call at a time, and the monitor which tells how it fares."""
 
@@ -228,8 +245,9 @@ class _Connection:
         self._connected = False
         self._over = False
         self._refusal: Reply | None = None
-        #: Whether the other side has ended the handshake without a reason.
+        #: Whether one of the two sides has ended the handshake without a reason.
         self.hung_up = False
+        self.mechanism = zmq.SecurityMechanism(self._socket.mechanism).name
         connect(self._socket, url)
 
     def exchange(self, payload: bytes | None, deadline: float) -> Reply | None:
@@ -281,12 +299,9 @@ class _Connection:
                 self._refusal = Reply.undelivered(
                     403, 'Refused: wrong user name, password or key, or not among the clients'
                 )
-            elif kind == zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL:
-                self._refusal = _other_credentials()
-            elif kind == zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL:
-                self.hung_up = True
             else:
                 self._over = True
+                self.hung_up = self.hung_up or kind in _HUNG_UP
 
     def close(self) -> None:
         """Close the socket, in an order that lets the context end; nothing happens in a forked process."""
