@@ -69,8 +69,8 @@ def test_calls(start):
         assert client.call('fail', 'x').delivered
         for _ in range(50):
             assert client.call('echo', 1).ok
-        connections = psutil.Process(process.pid).net_connections
-        wait_until(lambda: [one.status for one in connections('tcp')].count('ESTABLISHED') == 1)
+        connections = psutil.Process(process.pid).net_connections('tcp')
+        assert [one.status for one in connections].count('ESTABLISHED') == 1
         client.close()
         assert client.call('echo', 2) == (200, 2)
 

@@ -247,7 +247,7 @@ class _Connection:
         self._refusal: Reply | None = None
         #: Whether one of the two sides has ended the handshake without a reason.
         self.hung_up = False
-        self.mechanism = zmq.SecurityMechanism(self._socket.mechanism).name
+        self.mechanism = zmq.SecurityMechanism(int(self._socket.get(zmq.MECHANISM))).name
         connect(self._socket, url)
 
     def exchange(self, payload: bytes | None, deadline: float) -> Reply | None:
