@@ -1,9 +1,13 @@
 """How Sphinx builds the documentation."""
 
+import io
+import os
+from contextlib import redirect_stdout, suppress
 from importlib.metadata import version as version_of
 
 from sphinx.util.docutils import SphinxDirective
 
+from pyams_zmq.scripts import COMMANDS, main
 from pyams_zmq.settings import table
 
 project = 'pyams_zmq'
@@ -38,5 +42,23 @@ class SettingsTable(SphinxDirective):
         return f'``{name}``', *cells
 
 
+class CommandLine(SphinxDirective):
+    """The help of each sub-command."""
+
+    def run(self):
+        os.environ['COLUMNS'] = '100'
+        text = '\n'.join(self._section(name) for name in COMMANDS)
+        return self.parse_text_to_nodes(text, allow_section_headings=True)
+
+    @staticmethod
+    def _section(name):
+        output = io.StringIO()
+        with redirect_stdout(output), suppress(SystemExit):
+            main([name, '--help'])
+        lines = (f'   {line}' for line in output.getvalue().splitlines())
+        return '\n'.join([name, '-' * len(name), '', '.. code-block:: text', '', *lines, ''])
+
+
 def setup(app):
     app.add_directive('zmq-settings', SettingsTable)
+    app.add_directive('zmq-command-line', CommandLine)

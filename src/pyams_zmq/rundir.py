@@ -23,9 +23,8 @@ class RunDir:
 
     def __init__(self, source: str, name: str, parent: str | None = None) -> None:
         self._is_own = parent is None
-        self._parent = Path(parent or Path(tempfile.gettempdir(), f'pyams_zmq-{os.getuid()}')).absolute()
-        key = hashlib.sha256(_identity(source).encode()).hexdigest()[:12]
-        self.path = self._parent / f'{name}-{key}'
+        self._parent = _parent(parent)
+        self.path = self._parent / f'{name}-{_key(source)}'
 
     @property
     def socket(self) -> Path:
@@ -64,6 +63,23 @@ class RunDir:
         except OSError as error:
             raise SettingError(f'pyams_zmq.run_dir: {error.strerror}: {error.filename}') from None
         return self
+
+
+def started_names(source: str, parent: str | None = None) -> list[str]:
+    """Return the names of an application's processes that have been started, here and by this user.
+
+    :param source: as for :class:`RunDir`
+    :param parent: likewise
+    """
+    return sorted(path.name.rpartition('-')[0] for path in _parent(parent).glob(f'*-{_key(source)}'))
+
+
+def _parent(parent: str | None) -> Path:
+    return Path(parent or Path(tempfile.gettempdir(), f'pyams_zmq-{os.getuid()}')).absolute()
+
+
+def _key(source: str) -> str:
+    return hashlib.sha256(_identity(source).encode()).hexdigest()[:12]
 
 
 def _check_private(folder: Path) -> None:

@@ -21,7 +21,7 @@ from ..supervisor import ended_in_order, wait_for_end_of_users
 
 logger = logging.getLogger(__name__)
 
-_EXAMPLES = """\
+_EPILOG = """\
 The process ends in order at SIGTERM and SIGINT. Exit codes: 0 in order, 1 an error, 2 the command line or a
 setting makes no sense, 3 the address cannot be bound, 4 the application or the process could not be set up,
 5 what was under way took longer than stop_timeout, 6 the process runs already.
@@ -33,15 +33,10 @@ examples:
 """
 
 
-def add_parser(commands: Any) -> None:
-    """Add the sub-command."""
-    parser = commands.add_parser(
-        'run',
-        help='run a process in the foreground',
-        description='Build the application, and run one of its processes in the foreground.',
-        epilog=_EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments."""
+    parser.description = 'Build the application, and run one of its processes in the foreground.'
+    parser.epilog = _EPILOG
     parser.add_argument('source', metavar='APP', help='the .ini file of the application, or its factory')
     parser.add_argument('name', metavar='NAME', help='the name of the process')
     parser.add_argument(
@@ -50,7 +45,6 @@ def add_parser(commands: Any) -> None:
         metavar='FD',
         help='for web workers: the lock to take over; the process ends with them',
     )
-    parser.set_defaults(main=main)
 
 
 def main(arguments: argparse.Namespace) -> int:

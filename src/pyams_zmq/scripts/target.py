@@ -1,0 +1,73 @@
+"""Which process a command speaks to: by ``.ini`` file and name, or by its address."""
+
+import argparse
+import math
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from typing import Any, NamedTuple
+
+from ..client import ZMQClient
+from ..exceptions import SettingError
+from ..wire import Reply, encode
+from .source import read_declaration, read_declarations
+
+
+class Target(NamedTuple):
+    """A process that a command speaks to."""
+
+    #: As the application calls it; its address where that is all that is known.
+    name: str
+    client: ZMQClient
+
+    def call(self, message_type: str, data: Any = None, timeout: float | None = None) -> tuple[Reply, float]:
+        """Send a message.
+
+        :param timeout: seconds; None: as the settings tell
+        :returns: the reply, a 502 where it cannot be read; and the seconds until it came
+        """
+        began = time.perf_counter()
+        try:
+            reply = self.client.send(encode([message_type, data]), timeout=timeout)
+        except ValueError as error:
+            reply = Reply.undelivered(502, str(error))
+        return reply, time.perf_counter() - began
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options that all commands have which speak to a process."""
+    parser.add_argument('--timeout', type=_seconds, metavar='SECONDS', help='for the reply of each process')
+    parser.add_argument('--json', action='store_true', help='write JSON, for scripts')
+    group = parser.add_argument_group('where no .ini file tells of the process')
+    group.add_argument('--address', help="where it listens: 'host:port', 'tcp://host:port' or 'ipc:///path'")
+
+
+def find(arguments: argparse.Namespace, source: str | None, names: Sequence[str]) -> list[Target]:
+    """Find the processes that are meant.
+
+    :param source: the ``.ini`` file; None where an address was given
+    :param names: those of the processes; empty for all of the application
+    :raises SettingError: where there are none, or not enough was given to find them
+    """
+    if arguments.address is not None:
+        return [_by_address(arguments)]
+    if source is None:
+        raise SettingError('give an .ini file, or the --address of a process')
+    found = [read_declaration(source, name) for name in names] or read_declarations(source)
+    if not found:
+        raise SettingError(f'{source} tells of no process')
+    return [Target(declaration.name, declaration.client) for declaration in found]
+
+
+def _by_address(arguments: argparse.Namespace) -> Target:
+    try:
+        return Target(arguments.address, ZMQClient(arguments.address))
+    except ValueError as error:
+        raise SettingError(f'--address: {error}') from None
+
+
+def _seconds(text: str) -> float:
+    with suppress(ValueError):
+        if 0 < float(text) < math.inf:
+            return float(text)
+    raise argparse.ArgumentTypeError(f'{text!r} is no number of seconds above 0')
