@@ -6,6 +6,17 @@ import sys
 
 logger = logging.getLogger(__name__)
 
+# Asked for with each message; the system takes longer to tell.
+_pid = os.getpid()
+
+
+def _after_fork() -> None:
+    global _pid  # noqa: PLW0603 (the hook has no other way)
+    _pid = os.getpid()
+
+
+os.register_at_fork(after_in_child=_after_fork)
+
 
 def end_copy(pid: int, error: BaseException | None = None) -> None:
     """End the calling process where it is a copy that was about to go on as if it were the service.
@@ -15,7 +26,7 @@ def end_copy(pid: int, error: BaseException | None = None) -> None:
     :param pid: the original's process id; nothing happens there
     :param error: what the copy's handler raised: :exc:`SystemExit` gives the exit code
     """
-    if os.getpid() == pid:
+    if _pid == pid:
         return
     code = error.code if isinstance(error, SystemExit) else 0 if error is None else 1
     if error is not None and not isinstance(error, SystemExit):

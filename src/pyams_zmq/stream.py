@@ -71,6 +71,9 @@ class Stream(ZMQStream):
         self._max_in_flight = limits.max_in_flight
         self._max_frames = limits.max_frames
         self._type = socket.type
+        # What zmq.Socket's own methods call: they add what only draft sockets have.
+        bare: Any = super(zmq.Socket, socket)
+        self._recv_frame, self._send_frame = bare.recv, bare.send
         self._thread = threading.get_ident()
         self._callback: Callable[[list[Any]], Any] | None = None
         self._copy = True
@@ -159,10 +162,10 @@ class Stream(ZMQStream):
 
     def _receive(self) -> list[Any]:
         # As recv_multipart(), which takes longer to ask whether there are more frames than to read them.
-        frame = self.socket.recv(_NOBLOCK, copy=False)
+        frame = self._recv_frame(_NOBLOCK, False)
         frames = [frame]
         while frame.more:
-            frame = self.socket.recv(_NOBLOCK, copy=False)
+            frame = self._recv_frame(_NOBLOCK, False)
             frames.append(frame)
         return [frame.bytes for frame in frames] if self._copy else frames
 
@@ -264,8 +267,8 @@ class Stream(ZMQStream):
             return None
         try:
             for frame in frames[:-1]:
-                self.socket.send(frame, _MORE, copy, track)
-            status = self.socket.send(frames[-1], _NOBLOCK, copy, track)
+                self._send_frame(frame, _MORE, copy, track)
+            status = self._send_frame(frames[-1], _NOBLOCK, copy, track)
         except zmq.Again:
             # The peers do not read: 0MQ's high-water mark is reached.
             logger.warning('A reply was dropped, since its client does not read')

@@ -9,13 +9,16 @@ from typing import Any, NamedTuple
 
 from .exceptions import ReplyError
 
+_write = json.JSONEncoder().encode
+_read = json.JSONDecoder().decode
+
 
 def encode(value: Any) -> bytes:
     """Write a value as JSON.
 
     :raises TypeError, ValueError, RecursionError: where JSON cannot hold it
     """
-    return json.dumps(value).encode()
+    return _write(value).encode()
 
 
 def decode(frame: Any) -> Any:
@@ -24,9 +27,9 @@ def decode(frame: Any) -> Any:
     :param frame: ``bytes``, or anything with a buffer, such as a :class:`zmq.Frame`
     :raises ValueError: where the frame is not UTF-8 or not JSON
     """
-    text = str(getattr(frame, 'buffer', frame), 'utf-8')
+    text = str(frame, 'utf-8')
     try:
-        return json.loads(text)
+        return _read(text)
     except RecursionError:
         raise ValueError('nested too deeply') from None
 
