@@ -162,12 +162,12 @@ class Stream(ZMQStream):
 
     def _receive(self) -> list[Any]:
         # As recv_multipart(), which takes longer to ask whether there are more frames than to read them.
-        frame = self._recv_frame(_NOBLOCK, False)
-        frames = [frame]
-        while frame.more:
+        frames, more = [], True
+        while more:
             frame = self._recv_frame(_NOBLOCK, False)
-            frames.append(frame)
-        return [frame.bytes for frame in frames] if self._copy else frames
+            more = frame.more
+            frames.append(frame.bytes if self._copy else frame)
+        return frames
 
     def _deliver(self, frames: list[Any]) -> None:
         request, body = self._open(frames)

@@ -10,7 +10,8 @@ from typing import Any, NamedTuple
 from .exceptions import ReplyError
 
 _write = json.JSONEncoder().encode
-_read = json.JSONDecoder().decode
+_read = json.JSONDecoder().raw_decode
+_WHITE_SPACE = ' \t\n\r'  # JSON's
 
 
 def encode(value: Any) -> bytes:
@@ -27,11 +28,14 @@ def decode(frame: Any) -> Any:
     :param frame: ``bytes``, or anything with a buffer, such as a :class:`zmq.Frame`
     :raises ValueError: where the frame is not UTF-8 or not JSON
     """
-    text = str(frame, 'utf-8')
+    text = str(frame, 'utf-8').strip(_WHITE_SPACE)
     try:
-        return _read(text)
+        value, end = _read(text)
     except RecursionError:
         raise ValueError('nested too deeply') from None
+    if end != len(text):
+        raise json.JSONDecodeError('Extra data', text, end)
+    return value
 
 
 def decode_message(frame: Any) -> tuple[str, Any]:
