@@ -8,8 +8,7 @@ import signal
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
-from importlib.metadata import version
+from functools import cache, partial
 from multiprocessing.process import BaseProcess
 from typing import Any
 
@@ -322,7 +321,7 @@ class ZMQProcess(JobSettings, Limits, multiprocessing.Process):
         """
         return {
             'pid': os.getpid(),
-            'version': version('pyams_zmq'),
+            'version': _version(),
             'uptime': round(time.monotonic() - self._started_at, 3),
             'workers': self.workers,
             'waiting': waiting(self.pool),
@@ -382,6 +381,13 @@ class ZMQProcess(JobSettings, Limits, multiprocessing.Process):
             term = threading.Thread(target=self.context.term, daemon=True)
             term.start()
             term.join(2 * _LINGER / 1000)
+
+
+@cache
+def _version() -> str:
+    from importlib.metadata import version  # noqa: PLC0415 (it takes long to import, and is seldom needed)
+
+    return version('pyams_zmq')
 
 
 def process_exit_func(process: BaseProcess | None = None) -> None:
