@@ -9,7 +9,7 @@ OLD := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/pyams_zmq/2.0.0
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test stress chaos coverage lint docs messages build clean
+.PHONY: help demo test stress chaos coverage bench lint docs messages build clean
 
 help: ## list what there is
 	@awk -F':.*## ' '/^[a-z]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -31,6 +31,9 @@ coverage: $(VENV)/.test ## run the tests and report the coverage, child processe
 	@$(BIN)/python -m coverage run -m pytest --numprocesses 2 --dist loadfile $(ARGS)
 	@$(BIN)/python -m coverage combine --quiet
 	@$(BIN)/python -m coverage report
+
+bench: $(VENV)/.bench ## measure beside the others, and write the report into docs/benchmarks: ten minutes
+	@$(BIN)/python -m bench $(ARGS)
 
 lint: $(VENV)/.lint ## check style, types and the import contract
 	@$(BIN)/ruff check .
@@ -54,7 +57,7 @@ build: $(VENV)/.build ## build the sdist and the wheel into dist
 	@$(BIN)/twine check --strict dist/*
 
 clean: ## remove everything that was generated
-	@rm -rf $(VENV) .nox dist docs/_build demo/var .coverage* .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
+	@rm -rf $(VENV) .bench .nox dist docs/_build demo/var .coverage* .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
 	@find . -name __pycache__ -prune -exec rm -rf {} +
 
 $(VENV)/.base: pyproject.toml hatch_build.py $(wildcard $(LOCALES)/*/LC_MESSAGES/*.po)
@@ -69,6 +72,10 @@ $(VENV)/.demo: $(VENV)/.base demo/pyproject.toml
 
 $(VENV)/.test: $(VENV)/.demo
 	@$(PIP) install --group test --group browser
+	@touch $@
+
+$(VENV)/.bench: $(VENV)/.base
+	@$(PIP) install --group bench
 	@touch $@
 
 $(VENV)/.lint: $(VENV)/.base

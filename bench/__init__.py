@@ -1,0 +1,1 @@
+"""The library measured beside others, on the same work: ``make bench``."""
