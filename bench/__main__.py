@@ -1,14 +1,17 @@
 """``python -m bench``: sets up the environments, measures, and writes the report."""
 
 import argparse
+import os
 import sys
 from dataclasses import replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from . import facts, report, rounds
-from .environments import REQUIREMENTS, python_of, set_up
+from .entrants import CLIENT, OURS, ROUTER
+from .environments import FOLDER, REQUIREMENTS, python_of, set_up
 from .figures import ratio
-from .tables import CLIENT, FACTS, OURS, ROUTER, TABLES
+from .tables import FACTS, TABLES
 from .targets import All
 
 #: Rounds, and seconds of a measurement.
@@ -25,7 +28,11 @@ def main() -> int:
     parser.add_argument(
         '--quick', action='store_true', help='a look without the peers: are the ratios what they ought to be?'
     )
-    return _quick() if parser.parse_args().quick else _whole()
+    arguments = parser.parse_args()
+    FOLDER.mkdir(exist_ok=True)
+    with TemporaryDirectory(dir=FOLDER) as folder:
+        os.environ['TMPDIR'] = folder  # it is on a disk, as what has to be durable
+        return _quick() if arguments.quick else _whole()
 
 
 def _whole() -> int:

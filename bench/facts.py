@@ -5,9 +5,11 @@ from pathlib import Path
 
 import psutil
 
+from .entrants import Entrant
 from .environments import installed
-from .rounds import Results, environment, free_port, serving
-from .tables import FACTS, IMPORTED, IMPORTS, INSTALLED, MEMORY, OWN, Entrant
+from .rounds import Results
+from .sides import environment, free_port, serving
+from .tables import FACTS, IMPORTED, IMPORTS, INSTALLED, MEMORY, OWN
 
 _TIMER = """
 import sys, time

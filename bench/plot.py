@@ -6,8 +6,8 @@ from typing import Any
 
 import matplotlib.pyplot as plt
 
+from .entrants import OURS, RELEASED, REP, ROUTER, RPC
 from .rounds import Results
-from .tables import OURS, RELEASED, REP, ROUTER, RPC
 
 #: Its file.
 NAME = 'clients.svg'

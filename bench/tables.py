@@ -1,7 +1,10 @@
 """What is measured: one table after the other."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, NamedTuple
+
+from . import entrants
+from .entrants import OURS, RELEASED, Entrant
 
 
 class Metric(NamedTuple):
@@ -14,26 +17,11 @@ class Metric(NamedTuple):
     factor: float = 1.0
 
 
-RATE = Metric('rate', 'calls per second', '1/s')
-MEDIAN = Metric('p50', 'time of a call, median', 'µs', 1e6)
-SLOW = Metric('p99', 'time of a call, 99 of 100 are faster', 'µs', 1e6)
-
-
-@dataclass(frozen=True)
-class Entrant:
-    """One line of a table."""
-
-    name: str
-    #: Module of :mod:`bench.peers`.
-    module: str
-    #: Options of its service; None: it has none.
-    service: dict[str, Any] | None = field(default_factory=dict)
-    #: Options of its clients.
-    client: dict[str, Any] = field(default_factory=dict)
-    environment: str = 'pyams'
-
-    def __hash__(self) -> int:
-        return hash(self.name)
+CALLS = Metric('rate', 'calls', 'per second')
+JOBS = Metric('rate', 'jobs', 'per second')
+MEDIAN = Metric('p50', 'time of a call, median', 'in µs', 1e6)
+SLOW = Metric('p99', 'time of a call, 99 of 100 are faster', 'in µs', 1e6)
+START = Metric('p50', 'time', 'in ms', 1e3)
 
 
 @dataclass(frozen=True)
@@ -42,109 +30,92 @@ class Table:
 
     key: str
     title: str
-    #: The function that measures.
-    do: str
-    #: Its arguments for each column.
+    #: For each column the function that measures (``do``), and its arguments.
     columns: dict[str, dict[str, Any]]
     #: The first is what the others are compared with.
     entrants: tuple[Entrant, ...]
     metrics: tuple[Metric, ...]
 
 
-OURS = 'pyams_zmq'
-CLIENT = 'pyams_zmq, ZMQClient'
-RELEASED = 'pyams_zmq 2.0.0'
-ROUTER = 'floor: ROUTER'
-REP = 'floor: REP'
-RPC = ('zerorpc', 'RPyC', 'Pyro5', 'xmlrpc')
-
-_OURS = Entrant(OURS, 'pyams')
-_CLIENT = Entrant(CLIENT, 'pyams', client={'kind': 'client'})
-_RELEASED = Entrant(RELEASED, 'pyams', environment='released')
-_FLOORS = (Entrant(ROUTER, 'router'), Entrant(REP, 'rep'))
-_RPC = tuple(Entrant(name, name.lower(), environment=name.lower()) for name in RPC)
+def _echo(amount: int, do: str = 'in_sequence', **more: Any) -> dict[str, Any]:
+    return {'do': do, 'method': 'echo', 'amount': amount, **more}
 
 
-def _echo(amount: int, **more: Any) -> dict[str, Any]:
-    return {'method': 'echo', 'amount': amount, **more}
+def _accept(clients: int) -> dict[str, Any]:
+    return {'do': 'accept', 'clients': clients}
 
 
-def _callers(auth: str | None) -> tuple[Entrant, ...]:
-    """Ways to call a process: a view's, and those that keep the connection."""
-    service = {'auth': auth}
-
-    def entrant(name: str, kind: str, environment: str = 'pyams') -> Entrant:
-        return Entrant(name, 'pyams', service, {'kind': kind, 'auth': auth}, environment)
-
-    return (
-        entrant(OURS, 'view'),
-        entrant(RELEASED, 'view', 'released'),
-        entrant(CLIENT, 'client'),
-        entrant(KEPT, 'kept'),
-    )
-
-
-KEPT = 'pyams_zmq, a socket that is kept'
+_SIZES = {'100 B': _echo(100), '10 kB': _echo(10_000), '1 MB': _echo(1_000_000)}
+_SLEEP = {'do': 'at_once', 'method': 'sleep', 'amount': 0.01}
+_ACCEPT = {'1 submitter': _accept(1), '32 submitters': _accept(32)}
+_FINISH = {'32 submitters': {'do': 'finish'}}
 
 TABLES = (
     Table(
         'sequence',
         'One client, one call after the other',
-        'in_sequence',
-        {'100 B': _echo(100), '10 kB': _echo(10_000), '1 MB': _echo(1_000_000)},
-        (_OURS, _CLIENT, _RELEASED, *_FLOORS, *_RPC),
+        _SIZES,
+        (entrants.ours, entrants.client, entrants.released, *entrants.floors, *entrants.rpc),
         (MEDIAN,),
     ),
     Table(
         'clients',
         'Clients at once, 100 B',
-        'at_once',
-        {f'{number:,}': _echo(100, clients=number) for number in (1, 8, 32, 128, 1000)},
-        (_OURS, _RELEASED, *_FLOORS, *_RPC),
-        (RATE, MEDIAN, SLOW),
+        {f'{clients:,}': _echo(100, 'at_once', clients=clients) for clients in (1, 8, 32, 128, 1000)},
+        (entrants.ours, entrants.released, *entrants.floors, *entrants.rpc),
+        (CALLS, MEDIAN, SLOW),
     ),
-    Table(
-        'views',
-        'The call of a view, NULL',
-        'in_sequence',
-        {'100 B': _echo(100)},
-        _callers(None),
-        (MEDIAN,),
-    ),
+    Table('views', 'The call of a view, NULL', {'100 B': _echo(100)}, entrants.callers(None), (MEDIAN,)),
     Table(
         'views_plain',
         'The call of a view, PLAIN',
-        'in_sequence',
         {'100 B': _echo(100)},
-        _callers('user:secret'),
+        entrants.callers('user:secret'),
         (MEDIAN,),
     ),
     Table(
-        'start',
-        'From start() to the first reply',
-        'start',
-        {method: {'method': method} for method in ('fork', 'spawn')},
-        (
-            Entrant(OURS, 'pyams', None),
-            Entrant(RELEASED, 'pyams', None, environment='released'),
-        ),
-        (MEDIAN._replace(title='time', unit='ms', factor=1e3),),
-    ),
-    Table(
         'slow',
-        'Methods that sleep 10 ms, clients at once; eight workers where they can be chosen',
-        'at_once',
-        {f'{number}': {'method': 'sleep', 'amount': 0.01, 'clients': number} for number in (1, 8, 32)},
-        (Entrant(OURS, 'pyams', {'workers': 8}), _RELEASED, *_RPC),
-        (RATE,),
+        'Methods that sleep 10 ms, clients at once; eight workers where their number is chosen',
+        {str(clients): {**_SLEEP, 'clients': clients} for clients in (1, 8, 32)},
+        (Entrant(OURS, 'pyams', {'workers': 8}), entrants.released, *entrants.rpc),
+        (CALLS,),
     ),
     Table(
         'others',
         'One client, while others are connected and silent',
-        'beside_others',
-        {f'{number:,}': _echo(100, others=number) for number in (0, 100, 1000, 4000)},
-        (_OURS, *_FLOORS),
+        {f'{others:,}': _echo(100, 'beside_others', others=others) for others in (0, 100, 1000, 4000)},
+        (entrants.ours, *entrants.floors),
         (MEDIAN,),
+    ),
+    Table('accept', 'Jobs accepted, durable', _ACCEPT, entrants.queues(durable=True, runs=False), (JOBS,)),
+    Table(
+        'accept_relaxed',
+        'Jobs accepted, not durable',
+        _ACCEPT,
+        entrants.queues(durable=False, runs=False),
+        (JOBS,),
+    ),
+    Table('finish', 'Jobs done, durable', _FINISH, entrants.queues(durable=True, runs=True), (JOBS,)),
+    Table(
+        'finish_relaxed',
+        'Jobs done, not durable',
+        _FINISH,
+        entrants.queues(durable=False, runs=True),
+        (JOBS,),
+    ),
+    Table(
+        'journal',
+        'Jobs accepted, durable, by the number of those that wait',
+        _ACCEPT,
+        tuple(entrants.journal(jobs) for jobs in (1, 1000, 1_000_000)),
+        (JOBS,),
+    ),
+    Table(
+        'start',
+        'From start() to the first reply',
+        {method: {'do': 'start', 'method': method} for method in ('fork', 'spawn')},
+        entrants.starters,
+        (START,),
     ),
 )
 
@@ -159,9 +130,8 @@ IMPORTED, OWN, MEMORY, INSTALLED = (
 FACTS = Table(
     'facts',
     'Import, memory, installation',
-    'facts',
     {column: {} for column in (IMPORTED, OWN, MEMORY, INSTALLED)},
-    (_OURS, _RELEASED, *_RPC),
+    (entrants.ours, entrants.released, *entrants.rpc),
     (Metric('value', '', ''),),
 )
 

@@ -4,9 +4,10 @@ import math
 from collections.abc import Iterator
 from typing import NamedTuple
 
+from .entrants import CLIENT, HUEY, KEPT, OURS, RELEASED, ROUTER, RPC, journal
 from .figures import ratio
 from .rounds import Results
-from .tables import CLIENT, FACTS, KEPT, OURS, OWN, RELEASED, ROUTER, RPC, TABLES
+from .tables import FACTS, OWN, TABLES
 
 #: The results of all tables, by their keys.
 All = dict[str, Results]
@@ -43,6 +44,16 @@ TARGETS = (
     Target("NULL: 2.0.0's view to ZMQClient", 'views', '100 B', 'p50', RELEASED, CLIENT, least=4),
     Target("PLAIN: 2.0.0's view to ZMQClient", 'views_plain', '100 B', 'p50', RELEASED, CLIENT, least=5),
     Target('ZMQClient to a bare socket that is kept', 'views', '100 B', 'p50', CLIENT, KEPT, most=1.3),
+    Target("durable jobs accepted, to Huey's", 'accept', '32 submitters', 'rate', OURS, HUEY, least=3),
+    Target(
+        'jobs accepted, one in the journal to a million',
+        'journal',
+        '32 submitters',
+        'rate',
+        journal(1).name,
+        journal(1_000_000).name,
+        most=1.2,
+    ),
 )
 
 #: Milliseconds that the import of the library's own modules may take.

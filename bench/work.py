@@ -6,6 +6,7 @@ The standard library only: it runs in the environment of each peer.
 import threading
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, ExitStack
 from typing import Any, TypeAlias
 
@@ -18,14 +19,16 @@ Measured: TypeAlias = dict[str, float]
 
 #: Calls before the first that counts.
 _WARM_UP = 3
+#: Jobs that are submitted without a look at the clock.
+_BLOCK = 320
 
 
 def content(method: str, amount: float) -> Any:
     """Return what a method is called with.
 
-    :param amount: bytes that ``echo`` returns, seconds that ``sleep`` takes
+    :param amount: seconds that ``sleep`` takes, bytes for the others
     """
-    return 'x' * int(amount) if method == 'echo' else amount
+    return amount if method == 'sleep' else 'x' * int(amount)
 
 
 def summary(durations: Sequence[float], seconds: float) -> Measured:
@@ -87,6 +90,24 @@ def at_once(connect: Connect, method: str, amount: float, seconds: float, client
     if errors:
         raise errors[0]
     return summary(durations, ended - began)
+
+
+def finish(submit: Callable[[], Any], done: Callable[[], int], seconds: float) -> Measured:
+    """Measure jobs, which 32 threads submit, from the first one's submission until all of them are done.
+
+    :param done: tells how many have been done until now
+    :param seconds: that they are submitted for
+    """
+    before, jobs = done(), 0
+    began = time.perf_counter()
+    with ThreadPoolExecutor(32) as pool:
+        while time.perf_counter() < began + seconds:
+            for submitted in [pool.submit(submit) for _ in range(_BLOCK)]:
+                submitted.result()
+            jobs += _BLOCK
+    while done() < before + jobs:
+        time.sleep(0.005)
+    return {'rate': jobs / (time.perf_counter() - began)}
 
 
 def _repeat(call: Call, method: str, data: Any, until: float) -> list[float]:

@@ -4,10 +4,11 @@ import subprocess
 import sys
 
 import pytest
-from bench import report, rounds, targets
+from bench import report, sides, targets
+from bench.entrants import OURS, RELEASED, ROUTER
 from bench.environments import ROOT
 from bench.figures import figure, ratio
-from bench.tables import FACTS, OURS, OWN, RATE, RELEASED, ROUTER, TABLES
+from bench.tables import CALLS, FACTS, OWN, TABLES
 
 
 def test_a_quick_look():
@@ -31,11 +32,11 @@ RESULTS = {
 
 def test_figures_are_compared_round_by_round():
     assert ratio(RESULTS, '32', 'rate', OURS, RELEASED) == 3
-    assert figure(RESULTS, '32', RATE, OURS, OURS) == (2000, 1500, 2500, 1)
-    assert figure(RESULTS, '32', RATE, RELEASED, OURS) == (500, 500, 750, pytest.approx(1 / 3))
+    assert figure(RESULTS, '32', CALLS, OURS, OURS) == (2000, 1500, 2500, 1)
+    assert figure(RESULTS, '32', CALLS, RELEASED, OURS) == (500, 500, 750, pytest.approx(1 / 3))
     assert ratio(RESULTS, '32', 'rate', OURS, ROUTER) is None
-    assert figure(RESULTS, '32', RATE, 'RPyC', OURS) is None
-    assert figure({'32': {OURS: [{'rate': 5.0}]}}, '32', RATE, OURS, OURS) == (5, 5, 5, 1)
+    assert figure(RESULTS, '32', CALLS, 'RPyC', OURS) is None
+    assert figure({'32': {OURS: [{'rate': 5.0}]}}, '32', CALLS, OURS, OURS) == (5, 5, 5, 1)
 
 
 def test_what_is_not_met_is_told(tmp_path, monkeypatch):
@@ -64,9 +65,9 @@ def test_targets_name_what_is_measured():
 
 
 def test_who_gives_no_answer_is_told(monkeypatch):
-    monkeypatch.setattr(rounds, '_PATIENCE', 0)
+    monkeypatch.setattr(sides, '_PATIENCE', 0)
     pipes = {'stdin': subprocess.PIPE, 'stdout': subprocess.PIPE}
     with subprocess.Popen(['sleep', '60'], text=True, **pipes) as silent:
         with pytest.raises(TimeoutError, match='no result of'):
-            rounds._ask(silent, {})
+            sides.ask(silent, {})
         silent.kill()

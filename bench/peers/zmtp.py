@@ -70,11 +70,13 @@ def at_once(port: int, method: str, amount: float, seconds: float, clients: int)
         while now < began + seconds:
             for key, _events in selector.select():
                 connection = key.data
-                connection.recv(65536)
+                reply = connection.recv(65536)
                 now = clock()
                 durations.append(now - sent[connection])
                 sent[connection] = now
                 connection.send(message)
+        if b'[20' not in reply:
+            raise RuntimeError(f'{reply!r} is no success')
         return summary(durations, now - began)
 
 

@@ -1,13 +1,11 @@
 """The messages that jobs come with: ``_submit``, ``_job``, ``_jobs``, ``_cancel`` and ``_retry``."""
 
-import inspect
 import sqlite3
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, TypeVar
 
 from ..exceptions import ReplyError
 from ..wire import encode
-from .decorator import job_options
 from .ids import check_id, new_id
 from .runner import Runner
 from .store import STATES
@@ -31,11 +29,9 @@ async def accept(
     :param job: the job's id
     :returns: the reply
     """
-    method = jobs.method(job_type)
-    options = job_options(method)
     try:
-        inspect.signature(method).bind(
-            *arguments, **({'progress': None} if options and options.takes_progress else {})
+        jobs.signatures[job_type].bind(
+            *arguments, **({'progress': None} if jobs.types[job_type].takes_progress else {})
         )
     except TypeError:
         raise ReplyError(400, f'Wrong number of frames for {job_type}: {len(arguments)}') from None

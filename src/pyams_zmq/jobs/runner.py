@@ -1,6 +1,7 @@
 """The runner: takes jobs from the journal, first come, first started, and records how they end."""
 
 import asyncio
+import inspect
 import logging
 import pickle
 import sqlite3
@@ -61,6 +62,8 @@ class Runner:
         self._json_load = -1
         #: The delegate's jobs by their types.
         self.types: dict[str, JobOptions] = {}
+        #: What their methods take.
+        self.signatures: dict[str, inspect.Signature] = {}
         #: The jobs that are running, by their ids.
         self.running: dict[str, Run] = {}
         self._work = asyncio.Event()
@@ -80,6 +83,7 @@ class Runner:
             _check_class(type(delegate))
         if types or self._delegate is None:
             self._delegate, self._json_load, self.types = delegate, json_load, types
+            self.signatures = {name: inspect.signature(getattr(delegate, name)) for name in types}
 
     def start(self) -> None:
         """Run the jobs from now on."""
@@ -214,10 +218,6 @@ class Runner:
         reply = await self.journal.do(lambda store: store.retry(job, self.max_pending))
         self.wake()
         return reply
-
-    def method(self, job_type: str) -> Any:
-        """Return the delegate's method for a type."""
-        return getattr(self._delegate, job_type)
 
     def with_progress(self, record: dict[str, Any]) -> dict[str, Any]:
         """Add to what is known of a job how far it is."""
