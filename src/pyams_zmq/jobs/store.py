@@ -127,10 +127,11 @@ class Store:
         """
         now = time.time()
         # A clock that was set back must not keep a job waiting for longer than a retry ever would.
-        self._execute(
-            "UPDATE job SET due = NULL WHERE state = 'queued' AND (due <= ? OR due > ? AND due < 9e999)",
-            (now, now + MAX_DELAY),
-        )
+        for due, bound in ('due <= ?', now), ('due > ? AND due < 9e999', now + MAX_DELAY):
+            self._execute(
+                f"UPDATE job INDEXED BY job_due SET due = NULL WHERE state = 'queued' AND {due}",  # noqa: S608
+                (bound,),
+            )
         while True:
             rows = self._execute(
                 'SELECT seq, id, type, frames, attempts, failures, interruptions FROM job'
