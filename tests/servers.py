@@ -22,7 +22,6 @@ INI = """\
 paste.app_factory = {factory}
 webapp.mark = {folder}/mark
 pyams_zmq.ini = %(__file__)s
-pyams_zmq.run_dir = {folder}/run
 {settings}
 
 [server:main]
@@ -63,6 +62,7 @@ class Site:
     def __init__(self, folder, factory='webapp:main', **settings):
         self.folder = folder
         self.ini = folder / 'app.ini'
+        settings = {'run_dir': folder / 'run', **settings}
         lines = '\n'.join(f'pyams_zmq.{name} = {value}' for name, value in settings.items())
         self.ini.write_text(INI.format(factory=factory, folder=folder, settings=lines))
         (folder / 'wsgi.py').write_text(

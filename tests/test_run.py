@@ -4,6 +4,7 @@ import os
 import signal
 import socket
 import sys
+from importlib import import_module
 
 import pytest
 
@@ -150,6 +151,10 @@ def test_systemd_listens_at_an_abstract_socket(monkeypatch):
         monkeypatch.setenv('NOTIFY_SOCKET', '@pyams_zmq-test')
         notify('READY=1')
         assert listener.recv(100) == b'READY=1'
+
+
+def test_the_module_may_be_imported():
+    assert import_module('pyams_zmq.__main__').main is import_module('pyams_zmq.scripts').main
 
 
 def test_systemd_does_not_listen(tmp_path, monkeypatch, caplog):

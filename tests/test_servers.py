@@ -81,15 +81,26 @@ def test_a_process_that_was_asked_to_end_is_started_again(site):
 
 def test_a_process_that_crashes_again_and_again_is_given_up(site):
     settings = {'processes': 'failing', 'failing.delegate': 'webapp.Failing', 'failing.max_crashes': 2}
-    server = site(**settings).pserve()
+    server = site(**settings).gunicorn()
     server.get()
-    server.logged('CRITICAL .*failing has crashed 2 times in a row')
+    server.logged('failing has crashed 2 times in a row')
     answer = server.get('/failing/anything')
     assert answer['status'] == 503
     assert answer['body'].startswith('failing has crashed 2 times in a row')
     assert server.output.count('could not start: RuntimeError: no such disk') == 2
     assert server.tell()
-    server.end()
+    assert server.end() == 0
+
+
+def test_a_worker_that_cannot_start_it_says_so(site):
+    settings = {'medias.address': '127.0.0.1:9', 'run_dir': '/dev/null/run'}
+    server = site(**settings).gunicorn()
+    server.get()
+    server.logged('medias cannot be started')
+    answer = server.get('/medias/tell')
+    assert answer['status'] == 503
+    assert answer['body'].startswith('medias cannot be started: pyams_zmq.run_dir: Not a directory: ')
+    assert server.end() == 0
 
 
 def test_start_with_the_application(site):

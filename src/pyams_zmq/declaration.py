@@ -61,7 +61,7 @@ class Declaration:
             raise SettingError(
                 f'It is not known what the process {self.name!r} is built from: set'
                 ' "pyams_zmq.ini = %(__file__)s" in the .ini file, or app=\'package.module:factory\' where'
-                ' there is none'
+                f' there is none; or "pyams_zmq.{self.name}.start = false" where it is not to be started'
             )
         return RunDir(self.source, self.name, self._run_dir)
 

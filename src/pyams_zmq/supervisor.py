@@ -56,8 +56,7 @@ class Supervisor:
 
     def _forget(self) -> None:
         """Begin anew, as in a forked process: threads and locks are those of its parent."""
-        self._mutex = threading.Lock()
-        self._thread: threading.Thread | None = None
+        self._unstarted = threading.Lock()
         self._child: subprocess.Popen[bytes] | None = None
         self._users: FileLock | None = None
         self._is_first = False
@@ -66,14 +65,10 @@ class Supervisor:
 
     def start(self) -> None:
         """Supervise from now on; returns at once, and may be called as often as one likes."""
-        if self._thread is None:
-            with self._mutex:
-                if self._thread is None:
-                    # A daemon: it must hold up nobody's exit.
-                    self._thread = threading.Thread(
-                        target=self._watch, name=f'pyams_zmq-supervisor-{self._name}', daemon=True
-                    )
-                    self._thread.start()
+        if self._unstarted.acquire(blocking=False):  # which never is given back
+            # A daemon: it must hold up nobody's exit.
+            name = f'pyams_zmq-supervisor-{self._name}'
+            threading.Thread(target=self._watch, name=name, daemon=True).start()
 
     def _watch(self) -> None:
         try:
@@ -179,6 +174,7 @@ def wait_for_end_of_users(run_dir: RunDir, grace: float) -> None:
             users = FileLock.take(run_dir.users)
             if users is None:
                 break
+            group = users.read()
             users.close()
         else:
             return
