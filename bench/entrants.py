@@ -66,4 +66,4 @@ def queues(durable: bool, runs: bool) -> tuple[Entrant, ...]:
 
 def journal(jobs: int) -> Entrant:
     """A process with so many jobs in its journal."""
-    return Entrant(f'{jobs:,} jobs', 'jobs', {'durable': True, 'workers': 1, 'jobs': jobs})
+    return Entrant(f'{jobs:,} in the journal', 'jobs', {'durable': True, 'workers': 1, 'jobs': jobs})

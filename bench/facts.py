@@ -3,12 +3,10 @@
 import subprocess
 from pathlib import Path
 
-import psutil
-
 from .entrants import Entrant
 from .environments import installed
 from .rounds import Results
-from .sides import environment, free_port, serving
+from .sides import Sides, environment
 from .tables import FACTS, IMPORTED, IMPORTS, INSTALLED, MEMORY, OWN
 
 _TIMER = """
@@ -48,5 +46,6 @@ def _import(python: Path, *modules: str) -> list[float]:
 
 def _memory(entrant: Entrant, python: Path) -> float:
     """Return the megabytes that only the service uses."""
-    with serving(entrant, python, free_port()) as process:
-        return float(psutil.Process(process.pid).memory_full_info().uss) / 1e6
+    with Sides(entrant, python) as sides:
+        assert sides.service is not None
+        return float(sides.service.memory_full_info().uss) / 1e6

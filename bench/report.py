@@ -77,7 +77,9 @@ def _targets(results: All) -> Iterator[str]:
         rows.append(('import of its own modules', bound, f'{own:.1f} ms', _met(own <= OWN_IMPORT)))
     yield from _list_table(rows)
     slower = list(slower_than(results))
-    yield 'Faster than each of the RPC libraries in every column' + (', but for:' if slower else '.')
+    yield 'Faster than each of the RPC libraries, or as fast within 5 %, in every column' + (
+        ', but for:' if slower else '.'
+    )
     yield ''
     yield from (f'- {title}, {column}: {name} ({found:.2f})' for title, column, name, found in slower)
     yield ''

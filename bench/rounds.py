@@ -1,13 +1,10 @@
 """Rounds: everybody has a turn in each, so that what disturbs the machine disturbs all alike."""
 
-import subprocess
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from .entrants import Entrant
-from .sides import ask, driving, free_port, serving
+from .sides import Sides
 from .tables import Table
 
 #: What each round has measured: ``[column][entrant]``.
@@ -24,25 +21,14 @@ def measure(table: Table, rounds: int, seconds: float, pythons: dict[str, Path])
     results: Results = {column: {entrant.name: [] for entrant in entrants} for column in table.columns}
     with ExitStack() as stack:
         sides = [
-            (entrant, *stack.enter_context(_both_sides(entrant, pythons[entrant.environment])))
+            (entrant, stack.enter_context(Sides(entrant, pythons[entrant.environment])))
             for entrant in entrants
         ]
         for column, arguments in table.columns.items():
             for number in range(-1, rounds):
                 shift = number % len(sides)
-                for entrant, driver, port in sides[shift:] + sides[:shift]:
-                    task = {'seconds': seconds, 'client': entrant.client, **arguments}
-                    measured = ask(driver, {'port': port, **task})
+                for entrant, both in sides[shift:] + sides[:shift]:
+                    measured = both.ask({'seconds': seconds, 'client': entrant.client, **arguments})
                     if number >= 0:  # the round before all is to warm up
                         results[column][entrant.name].append(measured)
     return results
-
-
-@contextmanager
-def _both_sides(entrant: Entrant, python: Path) -> Iterator[tuple[subprocess.Popen[str], int]]:
-    """Run a service, where the entrant has one, and what drives its clients."""
-    with ExitStack() as stack:
-        port = free_port()
-        if entrant.service is not None:
-            stack.enter_context(serving(entrant, python, port))
-        yield stack.enter_context(driving(entrant, python)), port

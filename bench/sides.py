@@ -6,10 +6,11 @@ import select
 import socket
 import subprocess
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
+
+import psutil
 
 from .entrants import Entrant
 from .environments import ROOT
@@ -18,66 +19,73 @@ from .environments import ROOT
 _PATIENCE = 120
 
 
-@contextmanager
-def serving(entrant: Entrant, python: Path, port: int) -> Iterator[subprocess.Popen[str]]:
-    """Run the service of an entrant."""
-    arguments = 'serve', str(port), json.dumps(entrant.service)
-    with _running(python, entrant.module, *arguments) as process:
-        while process.poll() is None:
-            with suppress(ConnectionRefusedError), socket.create_connection(('127.0.0.1', port)):
-                break
+class Sides:
+    """Runs both; a context manager.
+
+    :param python: the interpreter of the entrant's environment
+    """
+
+    def __init__(self, entrant: Entrant, python: Path) -> None:
+        with socket.socket() as probe:
+            probe.bind(('127.0.0.1', 0))
+            self._port = probe.getsockname()[1]
+        self._command = [str(python), '-W', 'ignore', '-m', 'bench.peers', entrant.module]
+        #: None where the entrant has none.
+        self.service: psutil.Popen | None = None
+        if entrant.service is not None:
+            self.service = self._run('serve', str(self._port), json.dumps(entrant.service))
+            self._wait_for(self.service)
+        self._driver = self._run('drive')
+
+    def _run(self, *arguments: str) -> psutil.Popen:
+        pipes = {'stdin': subprocess.PIPE, 'stdout': subprocess.PIPE, 'text': True}
+        return psutil.Popen([*self._command, *arguments], cwd=ROOT, env=environment(), **pipes)
+
+    def _wait_for(self, service: psutil.Popen) -> None:
+        while service.poll() is None:
+            with suppress(ConnectionRefusedError), socket.create_connection(('127.0.0.1', self._port)):
+                return
             time.sleep(0.02)
-        yield process
+        service.communicate()
+        raise RuntimeError(f'{self._command} has ended')
 
+    def ask(self, task: dict[str, Any]) -> dict[str, Any]:
+        """Have the driver do something.
 
-@contextmanager
-def driving(entrant: Entrant, python: Path) -> Iterator[subprocess.Popen[str]]:
-    """Run what drives the clients of an entrant."""
-    with _running(python, entrant.module, 'drive') as process:
-        yield process
+        :returns: what it has measured, and ``cpu``: the seconds of processor time that the service took for a
+            call, those for connections included
+        :raises TimeoutError: where it takes too long
+        """
+        before = self._processor_time()
+        self._driver.stdin.write(json.dumps({'port': self._port, **task}) + '\n')
+        self._driver.stdin.flush()
+        if not select.select([self._driver.stdout], [], [], _PATIENCE)[0]:
+            raise TimeoutError(f'no result of {self._command} for {task}')
+        measured: dict[str, Any] = json.loads(self._driver.stdout.readline())
+        if 'calls' in measured:
+            measured['cpu'] = (self._processor_time() - before) / measured['calls']
+        return measured
+
+    def _processor_time(self) -> float:
+        if self.service is None:
+            return 0.0
+        times = self.service.cpu_times()
+        return float(times.user + times.system)
+
+    def __enter__(self) -> 'Sides':
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        for process in (self._driver, self.service):
+            if process is not None:
+                process.terminate()
+                try:
+                    process.communicate(timeout=10)
+                except subprocess.TimeoutExpired:
+                    process.kill()
+                    process.communicate()
 
 
 def environment() -> dict[str, str]:
     """Return the environment variables of what is measured: byte code is kept, as in any installation."""
     return {name: value for name, value in os.environ.items() if not name.startswith('PYTHON')}
-
-
-@contextmanager
-def _running(python: Path, *arguments: str) -> Iterator[subprocess.Popen[str]]:
-    process = subprocess.Popen(
-        [str(python), '-W', 'ignore', '-m', 'bench.peers', *arguments],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        cwd=ROOT,
-        env=environment(),
-        text=True,
-    )
-    try:
-        yield process
-    finally:
-        process.terminate()
-        try:
-            process.communicate(timeout=10)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.communicate()
-
-
-def free_port() -> int:
-    """Return a port that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(('127.0.0.1', 0))
-        port: int = probe.getsockname()[1]
-        return port
-
-
-def ask(driver: subprocess.Popen[str], task: dict[str, Any]) -> dict[str, Any]:
-    """Have a driver do something, and return what it has measured."""
-    assert driver.stdin is not None
-    assert driver.stdout is not None
-    driver.stdin.write(json.dumps(task) + '\n')
-    driver.stdin.flush()
-    if not select.select([driver.stdout], [], [], _PATIENCE)[0]:
-        raise TimeoutError(f'no result of {driver.args!r} for {task}')
-    measured: dict[str, Any] = json.loads(driver.stdout.readline())
-    return measured

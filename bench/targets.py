@@ -56,18 +56,21 @@ TARGETS = (
     ),
 )
 
+#: A ratio that is more than noise.
+_CLEAR = 1.05
+
 #: Milliseconds that the import of the library's own modules may take.
 OWN_IMPORT = 20.0
 
 
 def slower_than(results: All) -> Iterator[tuple[str, str, str, float]]:
-    """Find where an RPC library is faster: title of the table, column, its name, its ratio to ours."""
+    """Find where an RPC library is faster by more than noise: title, column, its name, its ratio to ours."""
     for table in TABLES:
         for column, measured in results.get(table.key, {}).items():
             for name in RPC:
                 metric = table.metrics[0].key
                 found = ratio({column: measured}, column, metric, name, OURS)
-                if found is not None and (found > 1 if metric == 'rate' else found < 1):
+                if found is not None and (found > _CLEAR if metric == 'rate' else found * _CLEAR < 1):
                     yield table.title, column, name, found
 
 

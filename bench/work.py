@@ -14,7 +14,8 @@ from typing import Any, TypeAlias
 Call: TypeAlias = Callable[[str, Any], Any]
 #: Connects one client.
 Connect: TypeAlias = Callable[[], AbstractContextManager[Call]]
-#: Calls per second (``rate``), and the seconds that a call took (``p50``, ``p99``).
+#: The number of ``calls``, how many there were in a second (``rate``), and the seconds that one took
+#: (``p50``, ``p99``).
 Measured: TypeAlias = dict[str, float]
 
 #: Calls before the first that counts.
@@ -39,6 +40,7 @@ def summary(durations: Sequence[float], seconds: float) -> Measured:
     """
     ordered = sorted(durations)
     return {
+        'calls': len(ordered),
         'rate': len(ordered) / seconds,
         'p50': ordered[len(ordered) // 2],
         'p99': ordered[len(ordered) * 99 // 100],

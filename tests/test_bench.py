@@ -2,10 +2,11 @@
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from bench import report, sides, targets
-from bench.entrants import OURS, RELEASED, ROUTER
+from bench.entrants import OURS, RELEASED, ROUTER, Entrant
 from bench.environments import ROOT
 from bench.figures import figure, ratio
 from bench.tables import CALLS, FACTS, OWN, TABLES
@@ -16,7 +17,7 @@ def test_a_quick_look():
     command = [sys.executable, '-m', 'bench', '--quick']
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=100, check=False)
     assert (done.stderr.strip(), done.returncode) == ('', 0)
-    assert done.stdout.count('.. list-table::') == 5
+    assert done.stdout.count('.. list-table::') == 6
     assert 'fails' not in done.stdout
 
 
@@ -66,8 +67,14 @@ def test_targets_name_what_is_measured():
 
 def test_who_gives_no_answer_is_told(monkeypatch):
     monkeypatch.setattr(sides, '_PATIENCE', 0)
-    pipes = {'stdin': subprocess.PIPE, 'stdout': subprocess.PIPE}
-    with subprocess.Popen(['sleep', '60'], text=True, **pipes) as silent:
-        with pytest.raises(TimeoutError, match='no result of'):
-            sides.ask(silent, {})
-        silent.kill()
+    entrant = Entrant('nobody', 'xmlrpc', None)
+    with (
+        sides.Sides(entrant, Path(sys.executable)) as both,
+        pytest.raises(TimeoutError, match='no result of'),
+    ):
+        both.ask({'do': 'in_sequence', 'method': 'echo', 'amount': 1, 'seconds': 60, 'client': {}})
+
+
+def test_a_service_that_ends_is_told():
+    with pytest.raises(RuntimeError, match='has ended'):
+        sides.Sides(Entrant('nobody', 'no_such_module'), Path(sys.executable))
