@@ -3,6 +3,8 @@
 import subprocess
 from pathlib import Path
 
+import psutil
+
 from .entrants import Entrant
 from .environments import installed
 from .rounds import Results
@@ -48,4 +50,4 @@ def _memory(entrant: Entrant, python: Path) -> float:
     """Return the megabytes that only the service uses."""
     with Sides(entrant, python) as sides:
         assert sides.service is not None
-        return float(sides.service.memory_full_info().uss) / 1e6
+        return float(psutil.Process(sides.service.pid).memory_full_info().uss) / 1e6

@@ -33,7 +33,7 @@ def plot(results: Results, folder: Path) -> None:
             rates = [one['rate'] for one in rounds[name] if 'rate' in one]
             if rates:
                 points[int(column.replace(',', ''))] = statistics.median(rates)
-        axes.plot(list(points), list(points.values()), 'o-', label=name, **_STYLES.get(name, {}))
+        axes.plot(list(points), list(points.values()), marker='o', label=name, **_STYLES.get(name, {}))
     axes.set(xscale='log', yscale='log', xlabel='clients at once', ylabel='calls per second, 100 B')
     axes.grid(visible=True, which='both', alpha=0.3)
     axes.legend(loc='center left', bbox_to_anchor=(1, 0.5))

@@ -1,6 +1,5 @@
 """The figures as tables in the documentation."""
 
-import json
 import os
 import platform
 from collections.abc import Iterable, Iterator
@@ -52,8 +51,7 @@ def write(results: All, told: dict[str, str]) -> None:
     """Write the report."""
     FOLDER.mkdir(exist_ok=True)
     text = '\n'.join([*_machine(told), *_targets(results), *tables(results)])
-    (FOLDER / 'tables.inc').write_text(text + '\n')
-    (FOLDER / 'results.json').write_text(json.dumps({'machine': told, 'results': results}, indent=1) + '\n')
+    (FOLDER / 'tables.inc').write_text(text.rstrip() + '\n')
 
 
 def _machine(told: dict[str, str]) -> Iterator[str]:

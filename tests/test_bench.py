@@ -76,5 +76,6 @@ def test_who_gives_no_answer_is_told(monkeypatch):
 
 
 def test_a_service_that_ends_is_told():
-    with pytest.raises(RuntimeError, match='has ended'):
-        sides.Sides(Entrant('nobody', 'no_such_module'), Path(sys.executable))
+    entrant = Entrant('nobody', 'no_such_module')
+    with pytest.raises(RuntimeError, match='No module named'), sides.Sides(entrant, Path(sys.executable)):
+        pass

@@ -17,6 +17,8 @@ from .decorator import MAX_DELAY
 #: The states of a job, in the order of its life.
 STATES = ('queued', 'running', 'done', 'failed', 'cancelled')
 
+_PENDING = "SELECT sum(jobs) FROM tally WHERE state IN ('queued', 'running')"
+
 #: Ended jobs that are removed at once.
 _CHUNK = 1000
 
@@ -81,23 +83,24 @@ class Store:
         :raises ReplyError: 409 where the id belongs to something else, 429 where too many are waiting
         """
         digest = _digest(job_type, frames)
+        # In one statement: they are what limits how fast jobs are accepted.
+        added = self._execute(
+            'INSERT INTO job (id, type, digest, frames, keep, submitted) SELECT ?, ?, ?, ?, ?, ?'
+            f' WHERE ({_PENDING}) < ? ON CONFLICT (id) DO NOTHING',
+            (job, job_type, digest, _pack(frames), keep, time.time(), max_pending),
+        ).rowcount
+        if added:
+            return 202, {'job': job, 'state': 'queued'}
         known = self._find(job)
-        if known is not None:
-            if known['digest'] != digest:
-                raise ReplyError(409, f'The id {job} belongs to a job with another content')
-            status = 202 if known['state'] in ('queued', 'running') else 200
-            return status, {'job': job, 'state': known['state']}
-        self._check_room(max_pending)
-        self._execute(
-            'INSERT INTO job (id, type, digest, frames, keep, submitted) VALUES (?, ?, ?, ?, ?, ?)',
-            (job, job_type, digest, _pack(frames), keep, time.time()),
-        )
-        return 202, {'job': job, 'state': 'queued'}
+        if known is None:
+            self._check_room(max_pending)  # there is none
+        if known['digest'] != digest:
+            raise ReplyError(409, f'The id {job} belongs to a job with another content')
+        status = 202 if known['state'] in ('queued', 'running') else 200
+        return status, {'job': job, 'state': known['state']}
 
     def _check_room(self, max_pending: int) -> None:
-        (pending,) = self._execute(
-            "SELECT sum(jobs) FROM tally WHERE state IN ('queued', 'running')"
-        ).fetchone()
+        (pending,) = self._execute(_PENDING).fetchone()
         if pending >= max_pending:
             raise ReplyError(429, f'{pending} jobs are waiting or running, as many as may be')
 
