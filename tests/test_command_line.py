@@ -88,7 +88,8 @@ def test_list_for_scripts(run, ini, service):
     assert 'secret' not in output
 
 
-def test_what_the_code_declares_is_listed_once_it_was_started(run, ini, tmp_path):
+def test_declared_in_code(run, ini, tmp_path):
+    """It is listed once it was started. (The name is short: so is the path of a socket.)"""
     run_dir = RunDir(ini, 'declared-in-code', str(tmp_path))
     assert 'declared-in-code' not in run('list', ini)[1]
     assert run('ping', ini, 'declared-in-code', '--timeout', SHORT)[0] == ExitCode.USAGE
