@@ -70,7 +70,7 @@ def open_database(path: str, durable: bool) -> sqlite3.Connection:
     try:
         if path != ':memory:':
             _make_private(path)
-        connection = sqlite3.connect(path, BUSY, isolation_level=None, check_same_thread=False)
+        connection = sqlite3.connect(path, timeout=BUSY, isolation_level=None, check_same_thread=False)
     except (OSError, sqlite3.Error) as error:
         raise JournalError(f'the journal {path} cannot be opened: {error}') from None
     try:
