@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 from concurrent.futures import Future
 from contextvars import copy_context
 from functools import partial
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 from zope.interface import implementer
 
@@ -28,10 +28,10 @@ logger = logging.getLogger(__name__)
 
 
 def _of_jobs(command: Command) -> Callable[..., Any]:
-    async def method(handler: 'ZMQMessageHandler', *arguments: Any) -> Any:
+    def method(handler: 'ZMQMessageHandler', *arguments: Any) -> Any:
         if handler._jobs is None:
             raise ReplyError(404, 'This process has no journal, and so no jobs')
-        return await command(handler._jobs, list(arguments), handler._json_load)
+        return command(handler._jobs, list(arguments), handler._json_load)
 
     return method
 
@@ -81,12 +81,18 @@ class ZMQMessageHandler:
             message_type, arguments = self._read(frames)
             request.message_type = message_type
             method = self._find(message_type)
-            if self._jobs is not None and job_options(method) is not None:
-                method = partial(self._accept, self._jobs, frames, message_type)
         except ReplyError as error:
             request.reply([encode([error.status, error.body])])
             return
-        if self._executor is None or message_type in self._commands or inspect.iscoroutinefunction(method):
+        is_job = self._jobs is not None and job_options(method) is not None
+        if is_job:
+            method = partial(self._accept, message_type, frames)
+        if (
+            is_job
+            or self._executor is None
+            or message_type in self._commands
+            or inspect.iscoroutinefunction(method)
+        ):
             self._finish(request, message_type, self._perform(message_type, method, arguments))
         else:
             request.detach()
@@ -101,9 +107,9 @@ class ZMQMessageHandler:
     def _jobs(self) -> Runner | None:
         return getattr(self.process, 'jobs', None)
 
-    async def _accept(self, jobs: Runner, frames: list[Any], message_type: str, *arguments: Any) -> Any:
+    def _accept(self, message_type: str, frames: list[Any], *_arguments: Any) -> Awaitable[Any]:
         """Write a message down as a job."""
-        return await accept(jobs, message_type, frames, arguments, new_id())
+        return accept(cast(Runner, self._jobs), message_type, frames, new_id())
 
     def _read(self, frames: list[Any]) -> tuple[str, list[Any]]:
         """Return the message's type and the arguments of its method."""
@@ -175,7 +181,17 @@ class ZMQMessageHandler:
         else:
             if not request.detached:
                 request.detach()
-            self.rep_stream.keep(asyncio.ensure_future(self._await(request, message_type, outcome)))
+            if type(outcome) is asyncio.Future:  # without the cost of a task
+                outcome.add_done_callback(partial(self._settle, request, message_type))
+            else:
+                self.rep_stream.keep(asyncio.ensure_future(self._await(request, message_type, outcome)))
+
+    def _settle(self, request: Request, message_type: str, future: 'asyncio.Future[Any]') -> None:
+        try:
+            reply = encode(future.result())
+        except BaseException as error:
+            reply = self._error_reply(message_type, error)
+        request.reply([reply])
 
     async def _await(self, request: Request, message_type: str, outcome: Awaitable[Any]) -> None:
         try:

@@ -1,16 +1,13 @@
 """The messages that jobs come with: ``_submit``, ``_job``, ``_jobs``, ``_cancel`` and ``_retry``."""
 
-import sqlite3
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any, TypeVar
+from typing import Any
 
 from ..exceptions import ReplyError
 from ..wire import encode
 from .ids import check_id, new_id
 from .runner import Runner
 from .store import STATES
-
-Result = TypeVar('Result')
 
 #: Jobs that a list has by default, and at most.
 _LIMIT = 100
@@ -19,26 +16,17 @@ _MAX_LIMIT = 1000
 Command = Callable[[Runner, list[Any], int], Awaitable[Any]]
 
 
-async def accept(
-    jobs: Runner, job_type: str, frames: Sequence[Any], arguments: Sequence[Any], job: str
-) -> Any:
+def accept(jobs: Runner, job_type: str, frames: Sequence[Any], job: str) -> Awaitable[Any]:
     """Write a message down as a job.
 
     :param frames: those of the message
-    :param arguments: the same, as the method will get them
     :param job: the job's id
     :returns: the reply
     """
-    try:
-        jobs.signatures[job_type].bind(
-            *arguments, **({'progress': None} if jobs.types[job_type].takes_progress else {})
-        )
-    except TypeError:
-        raise ReplyError(400, f'Wrong number of frames for {job_type}: {len(arguments)}') from None
-    return await _written(jobs.accept(job, job_type, [bytes(frame) for frame in frames]))
+    return jobs.accept(job, job_type, [bytes(frame) for frame in frames], len(frames))
 
 
-async def _submit(jobs: Runner, arguments: list[Any], index: int) -> Any:
+def _submit(jobs: Runner, arguments: list[Any], index: int) -> Awaitable[Any]:
     data = arguments[index]
     if not isinstance(data, dict) or not {'type'} <= data.keys() <= {'type', 'data', 'id'}:
         raise ReplyError(400, '_submit takes {"type": …, "data": …, "id": …}, the latter two as you like')
@@ -47,15 +35,12 @@ async def _submit(jobs: Runner, arguments: list[Any], index: int) -> Any:
         raise ReplyError(404, f'No such job type: {job_type!r}')
     frames = list(arguments)
     frames[index] = encode([job_type, data.get('data')])
-    arguments = list(arguments)
-    arguments[index] = data.get('data')
-    return await accept(jobs, job_type, frames, arguments, new_id() if job is None else check_id(job))
+    return accept(jobs, job_type, frames, new_id() if job is None else check_id(job))
 
 
 async def _job(jobs: Runner, arguments: list[Any], index: int) -> Any:
     job = check_id(arguments[index])
-    record = await _written(jobs.journal.do(lambda store: store.read(job)))
-    return [200, jobs.with_progress(record)]
+    return [200, jobs.with_progress(await jobs.journal.do(lambda store: store.read(job)))]
 
 
 async def _jobs(jobs: Runner, arguments: list[Any], index: int) -> Any:
@@ -69,19 +54,19 @@ async def _jobs(jobs: Runner, arguments: list[Any], index: int) -> Any:
         raise ReplyError(400, f'limit is a number from 1 to {_MAX_LIMIT}, not {limit!r}')
     if before is not None and (type(before) is not int or not 0 <= before < 2**63):
         raise ReplyError(400, f'before is what the last list told as its next, not {before!r}')
-    found, following = await _written(
-        jobs.journal.do(lambda store: store.list(STATES if state is None else (state,), before, limit))
+    found, following = await jobs.journal.do(
+        lambda store: store.list(STATES if state is None else (state,), before, limit)
     )
     found = [jobs.with_progress(record) for record in found]
     return [200, {'jobs': found, 'next': following, 'counts': jobs.status()}]
 
 
 async def _cancel(jobs: Runner, arguments: list[Any], index: int) -> Any:
-    return await _written(jobs.cancel(check_id(arguments[index])))
+    return await jobs.cancel(check_id(arguments[index]))
 
 
 async def _retry(jobs: Runner, arguments: list[Any], index: int) -> Any:
-    return await _written(jobs.retry(check_id(arguments[index])))
+    return await jobs.retry(check_id(arguments[index]))
 
 
 #: The commands by their types.
@@ -92,15 +77,3 @@ COMMANDS: dict[str, Command] = {
     '_cancel': _cancel,
     '_retry': _retry,
 }
-
-
-async def _written(operation: Awaitable[Result]) -> Result:
-    """Wait for the journal, and tell what is wrong with it in the reply."""
-    try:
-        return await operation
-    except sqlite3.DataError as error:
-        raise ReplyError(413, f'The journal does not take it: {error}') from None
-    except sqlite3.Error as error:
-        # Python 3.10 has no name for the error's number.
-        status = 507 if 'full' in str(error) else 503
-        raise ReplyError(status, f'The journal does not work: {error}') from None

@@ -10,6 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
+from ..exceptions import ReplyError
 from ..locks import FileLock
 from .schema import JournalError, open_database
 from .store import Store
@@ -18,6 +19,22 @@ Result = TypeVar('Result')
 
 _Step = tuple[Callable[[Store], Any], 'asyncio.Future[Any]']
 _Outcome = tuple['asyncio.Future[Any]', Any, Exception | None]
+
+
+class JournalFault(ReplyError):
+    """What could not be written down, as a reply: 413, 503 or 507.
+
+    :param error: SQLite's
+    """
+
+    def __init__(self, error: sqlite3.Error) -> None:
+        #: Whether it may work another time.
+        self.passes = not isinstance(
+            error, (sqlite3.DataError, sqlite3.ProgrammingError, sqlite3.IntegrityError)
+        )
+        # Python 3.10 has no name for the error's number.
+        status = 413 if not self.passes else 507 if 'full' in str(error) else 503
+        super().__init__(status, f'The journal cannot be written: {error}')
 
 
 class Journal:
@@ -29,6 +46,9 @@ class Journal:
     :param durable: whether a commit survives a loss of power
     :raises JournalError: where the file cannot be used
     """
+
+    #: Called on the loop after each commit.
+    on_commit: Callable[[], Any] | None = None
 
     def __init__(self, path: str, durable: bool = True) -> None:
         self._lock = None if path == ':memory:' else _lock(path)
@@ -47,7 +67,8 @@ class Journal:
     def do(self, operation: Callable[[Store], Result]) -> 'asyncio.Future[Result]':
         """Do something with the store; to be called on the loop.
 
-        :returns: what is done when it is committed, with the operation's result or its exception
+        :returns: what is done when it is committed, with the operation's result or its exception, which is a
+            :exc:`JournalFault` where the disk was at fault
         """
         loop = asyncio.get_running_loop()
         future: asyncio.Future[Result] = loop.create_future()
@@ -74,7 +95,7 @@ class Journal:
                 outcomes = self._commit(steps)
                 with suppress(sqlite3.Error):
                     self.counts = self._store.counts()
-                steps[0][1].get_loop().call_soon_threadsafe(_deliver, outcomes)
+                steps[0][1].get_loop().call_soon_threadsafe(self._deliver, outcomes)
 
     def _commit(self, steps: list[_Step]) -> list[_Outcome]:
         outcomes: list[_Outcome] = []
@@ -91,10 +112,21 @@ class Journal:
                     outcomes.append((future, result, error))
         except sqlite3.Error as error:
             if len(steps) == 1:
-                return [(steps[0][1], None, error)]
+                return [(steps[0][1], None, JournalFault(error))]
             # What one of them met, such as a full disk, the others may be spared.
             return [outcome for step in steps for outcome in self._commit([step])]
         return outcomes
+
+    def _deliver(self, outcomes: list[_Outcome]) -> None:
+        for future, result, error in outcomes:
+            if future.cancelled():
+                continue
+            if error is None:
+                future.set_result(result)
+            else:
+                future.set_exception(error)
+        if self.on_commit is not None:
+            self.on_commit()
 
     def close(self) -> None:
         """Write down what is left, and let the file go."""
@@ -124,13 +156,3 @@ def _lock(path: str) -> FileLock:
     except OSError as error:
         raise JournalError(f'the journal {path} cannot be locked: {error}') from None
     return lock
-
-
-def _deliver(outcomes: list[_Outcome]) -> None:
-    for future, result, error in outcomes:
-        if future.cancelled():
-            continue
-        if error is None:
-            future.set_result(result)
-        else:
-            future.set_exception(error)

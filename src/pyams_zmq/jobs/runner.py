@@ -4,17 +4,16 @@ import asyncio
 import inspect
 import logging
 import pickle
-import sqlite3
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
 from typing import Any
 
-from ..exceptions import SettingError
+from ..exceptions import ReplyError, SettingError
 from ..wire import encode, error_text
 from .decorator import JobOptions, jobs_of
 from .executors import JobExecutor
-from .journal import Journal
+from .journal import Journal, JournalFault
 from .progress import Report
 from .store import Claim, Store
 from .work import CANCELLED, Outcome, Task
@@ -62,11 +61,13 @@ class Runner:
         self._json_load = -1
         #: The delegate's jobs by their types.
         self.types: dict[str, JobOptions] = {}
-        #: What their methods take.
-        self.signatures: dict[str, inspect.Signature] = {}
         #: The jobs that are running, by their ids.
         self.running: dict[str, Run] = {}
+        # Which numbers of frames they take.
+        self._arities: dict[tuple[str, int], bool] = {}
+        # Set where there may be a job, or a free place.
         self._work = asyncio.Event()
+        journal.on_commit = self._work.set
         self._draining = False
         self._taker: asyncio.Task[None] | None = None
         self._cleaner: asyncio.Task[None] | None = None
@@ -83,7 +84,6 @@ class Runner:
             _check_class(type(delegate))
         if types or self._delegate is None:
             self._delegate, self._json_load, self.types = delegate, json_load, types
-            self.signatures = {name: inspect.signature(getattr(delegate, name)) for name in types}
 
     def start(self) -> None:
         """Run the jobs from now on."""
@@ -92,10 +92,6 @@ class Runner:
         loop = asyncio.get_running_loop()
         self._taker = loop.create_task(self._take())
         self._cleaner = loop.create_task(self._clean())
-
-    def wake(self) -> None:
-        """Look for jobs: there may be one, or a free place."""
-        self._work.set()
 
     async def _take(self) -> None:
         await self._record(lambda store: store.resume(self.types, self._max_interruptions))
@@ -141,7 +137,7 @@ class Runner:
             body = encode(f'The outcome cannot be written: {error_text(error)}').decode()
             await self._record(lambda store: store.end(claim.seq, 'failed', 500, body))
         del self.running[claim.id]
-        self.wake()
+        self._work.set()
 
     def _time_out(self, run: Run) -> None:
         run.timed_out = True
@@ -170,9 +166,9 @@ class Runner:
         while True:
             try:
                 return await self.journal.do(operation)
-            except (sqlite3.DataError, sqlite3.ProgrammingError, sqlite3.IntegrityError):
-                raise
-            except sqlite3.Error as error:
+            except JournalFault as error:
+                if not error.passes:
+                    raise
                 logger.error(  # noqa: TRY400
                     'The journal cannot be written, and is tried again in %s s: %s', _PAUSE, error
                 )
@@ -186,17 +182,32 @@ class Runner:
 
     # What callers ask for
 
-    async def accept(self, job: str, job_type: str, frames: Sequence[bytes]) -> tuple[int, dict[str, Any]]:
+    def accept(
+        self, job: str, job_type: str, frames: Sequence[bytes], number: int
+    ) -> 'asyncio.Future[tuple[int, dict[str, Any]]]':
         """Write a job down.
 
-        :returns: status and body of the reply
+        :param number: of arguments that its method will get
+        :returns: status and body of the reply, once it is on disk
+        :raises ReplyError: with status 400 where the method does not take so many
         """
+        if not self._takes(job_type, number):
+            raise ReplyError(400, f'Wrong number of frames for {job_type}: {number}')
         keep = self.types[job_type].keep
-        reply = await self.journal.do(
-            lambda store: store.accept(job, job_type, frames, keep, self.max_pending)
-        )
-        self.wake()
-        return reply
+        return self.journal.do(lambda store: store.accept(job, job_type, frames, keep, self.max_pending))
+
+    def _takes(self, job_type: str, number: int) -> bool:
+        found = self._arities.get((job_type, number))
+        if found is None:
+            progress = {'progress': None} if self.types[job_type].takes_progress else {}
+            try:
+                inspect.signature(getattr(self._delegate, job_type)).bind(*range(number), **progress)
+            except TypeError:
+                found = False
+            else:
+                found = True
+            self._arities[job_type, number] = found
+        return found
 
     async def cancel(self, job: str) -> tuple[int, dict[str, Any]]:
         """Cancel a job.
@@ -215,9 +226,7 @@ class Runner:
 
         :returns: status and body of the reply
         """
-        reply = await self.journal.do(lambda store: store.retry(job, self.max_pending))
-        self.wake()
-        return reply
+        return await self.journal.do(lambda store: store.retry(job, self.max_pending))
 
     def with_progress(self, record: dict[str, Any]) -> dict[str, Any]:
         """Add to what is known of a job how far it is."""
@@ -234,7 +243,7 @@ class Runner:
     async def drain(self) -> None:
         """Start no more jobs, and wait until those that run have ended."""
         self._draining = True
-        self.wake()
+        self._work.set()
         if self._taker is None or self._cleaner is None:
             return
         self._cleaner.cancel()
