@@ -4,7 +4,6 @@ import math
 import os
 import threading
 import time
-from collections.abc import Callable
 from types import TracebackType
 from typing import Any
 
@@ -118,7 +117,7 @@ class ZMQClient(JobCalls):
         :returns: as :meth:`call`
         :raises ValueError: where the reply is not one frame of JSON, or for a senseless timeout
         """
-        return self.too_large(payload) or self._exchange(payload, self._take, timeout)
+        return self.too_large(payload) or self._exchange(payload, self._timeout(timeout))
 
     def too_large(self, payload: bytes) -> Reply | None:
         """Tell whether a message is too large to be sent.
@@ -140,16 +139,16 @@ class ZMQClient(JobCalls):
         :returns: a 200, or what :meth:`call` would return where it was not delivered
         :raises ValueError: for a senseless timeout
         """
-        return self._exchange(None, self._renew, timeout)
+        return self._exchange(None, self._timeout(timeout))
 
-    def _exchange(
-        self, payload: bytes | None, take: Callable[[], '_Connection'], timeout: float | None
-    ) -> Reply:
-        seconds = self.timeout if timeout is None else _seconds(timeout)
+    def _timeout(self, timeout: float | None) -> float:
+        return self.timeout if timeout is None else _seconds(timeout)
+
+    def _exchange(self, payload: bytes | None, seconds: float) -> Reply:
         deadline = time.monotonic() + seconds
         who, hang_ups = 'Nobody there', 0
         while True:
-            connection = take()
+            connection = self._take() if payload is not None else self._renew()
             try:
                 reply = connection.exchange(payload, deadline)
             except BaseException:

@@ -125,10 +125,17 @@ class Declaration:
             )
         return client
 
-    def make_process(self, registry: Any) -> ZMQProcess:
+    def replace_client(self, client: ZMQClient) -> None:
+        """Let another client speak for the process, which is not started then: for tests."""
+        self._client = client
+        self._supervisor = None
+        self.options['start'] = None
+
+    def make_process(self, registry: Any, address: str | None = None) -> ZMQProcess:
         """Make the process, which is not started yet.
 
         :param registry: the Pyramid registry that it will have
+        :param address: where it listens; None: where the settings tell
         :raises SettingError: where an option makes no sense to it
         """
         options = self.options
@@ -136,7 +143,8 @@ class Declaration:
         values = {name: value for name, value in options.items() if OPTIONS[name].of_process}
         if cls is ZMQProcess:
             values.setdefault('workers', 1)  # so that it answers while a method runs
-        arguments = self.address, self._handler(), options.get('auth'), options.get('clients'), registry
+        address = address or self.address
+        arguments = address, self._handler(), options.get('auth'), options.get('clients'), registry
         try:
             process: ZMQProcess = cls(*arguments)
             process.configure(**values)

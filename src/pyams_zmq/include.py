@@ -1,6 +1,7 @@
 """What ``config.include('pyams_zmq')`` adds to an application."""
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from pyramid.config import PHASE1_CONFIG
@@ -22,7 +23,8 @@ def include_package(config: Any) -> None:
 
     :param config: the application's :class:`pyramid.config.Configurator`
     """
-    config.add_translation_dirs('pyams_zmq:locales')
+    # By its path: where pytest has loaded the package, Pyramid finds none of its files by name.
+    config.add_translation_dirs(str(Path(__file__).with_name('locales')))
     config.add_directive('add_zmq_process', add_zmq_process)
     config.add_request_method(zmq)
     config.add_request_method(zmq_messages, reify=True)

@@ -289,6 +289,10 @@ class Stream(ZMQStream):
             self._idle.set()
         self._watch()
 
+    def moved(self) -> None:
+        """The loop runs in the calling thread from now on."""
+        self._thread = threading.get_ident()
+
     def on_loop(self) -> bool:
         """Whether the caller is in the thread of the loop."""
         return threading.get_ident() == self._thread

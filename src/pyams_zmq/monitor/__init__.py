@@ -7,7 +7,7 @@ from pyramid.config import PHASE1_CONFIG
 from ..settings import MONITOR, read_options
 from .access import add_view
 from .observer import Observer
-from .views import Views
+from .views import STATIC, Views
 
 
 def includeme(config: Any) -> None:
@@ -24,7 +24,7 @@ def includeme(config: Any) -> None:
     config.add_route('pyams_zmq.monitor.health', f'{prefix}/health')
     config.add_route('pyams_zmq.monitor.health_of', f'{prefix}/health/{{name}}')
     config.add_route('pyams_zmq.monitor.metrics', f'{prefix}/metrics')
-    config.add_static_view(f'{prefix}/static', 'pyams_zmq.monitor:static', cache_max_age=3600)
+    config.add_static_view(f'{prefix}/static', STATIC, cache_max_age=3600)
     config.action('pyams_zmq.monitor', lambda: _add_views(config), order=PHASE1_CONFIG)
 
 

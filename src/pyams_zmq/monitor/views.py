@@ -4,6 +4,7 @@ import json
 from functools import cache
 from html import escape
 from importlib.resources import files
+from pathlib import Path
 from string import Template
 from typing import Any
 
@@ -12,6 +13,9 @@ from pyramid.response import Response
 
 from .observer import Observer
 from .texts import PAGE, SCRIPT
+
+#: The folder of what the page needs.
+STATIC = str(Path(__file__).with_name('static'))
 
 _HEADERS = {
     'Content-Security-Policy': (
@@ -40,7 +44,7 @@ class Views:
         urls = {
             'url': request.route_path('pyams_zmq.monitor.processes'),
             **{
-                name: request.static_path(f'pyams_zmq.monitor:static/{file}')
+                name: request.static_path(f'{STATIC}/{file}')
                 for name, file in (('icon', 'icon.svg'), ('css', 'monitor.css'), ('js', 'monitor.js'))
             },
         }
