@@ -2,22 +2,27 @@
 
 import io
 import os
+import sys
 from contextlib import redirect_stdout, suppress
 from importlib.metadata import version as version_of
+from pathlib import Path
 
 from sphinx.util.docutils import SphinxDirective
 
 from pyams_zmq.scripts import COMMANDS, main
 from pyams_zmq.settings import table
 
+sys.path.insert(0, str(Path(__file__).parent))
+
 project = 'pyams_zmq'
 author = 'The pyams_zmq developers'
 copyright = '2026, The pyams_zmq developers'
 version = release = version_of('pyams_zmq')
 
-extensions = ['sphinx.ext.autodoc', 'sphinx_copybutton']
-exclude_patterns = ['_build']
+extensions = ['diagrams', 'myst_parser', 'sphinx.ext.autodoc', 'sphinx_copybutton']
+exclude_patterns = ['_build', '**/*.inc']
 html_theme = 'furo'
+html_static_path = ['_static']
 html_title = f'pyams_zmq {version}'
 
 autodoc_default_options = {'members': True, 'show-inheritance': True}
