@@ -4,6 +4,7 @@ pygraphviz brings Graphviz along, so nothing has to be installed beside it.
 """
 
 import re
+from typing import ClassVar
 
 import pygraphviz
 from docutils import nodes
@@ -21,7 +22,7 @@ class Graphviz(SphinxDirective):
     """A diagram with a caption; its colours are those of the text around it, light or dark."""
 
     has_content = True
-    option_spec = {'alt': directives.unchanged_required, 'caption': directives.unchanged_required}
+    option_spec: ClassVar = {'alt': directives.unchanged_required, 'caption': directives.unchanged_required}
 
     def run(self):
         try:
