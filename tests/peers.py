@@ -30,14 +30,17 @@ class Peer:
     """A client that may send several messages before it reads the replies, and frames as it pleases.
 
     :param envelope: the frames put before each message, and expected before each reply
+    :param auth: ``'user:password'`` that it presents
     """
 
-    def __init__(self, endpoint, envelope=(b'',), socket_type=zmq.DEALER):
+    def __init__(self, endpoint, envelope=(b'',), socket_type=zmq.DEALER, auth=None):
         self.envelope = list(envelope)
         # A context of its own: to end it is to know that all has left.
         self.context = zmq.Context()
         self.socket = self.context.socket(socket_type)
         self.socket.linger = 2000
+        if auth:
+            self.socket.plain_username, self.socket.plain_password = map(str.encode, auth.split(':', 1))
         self.socket.connect(endpoint)
 
     def __enter__(self):

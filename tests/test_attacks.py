@@ -3,8 +3,8 @@
 import pytest
 
 from chaos.attacks import ATTACKS
-from chaos.target import MB, endure
-from services import Process
+from chaos.service import Attacked, Handler
+from chaos.target import MB, Target, endure
 
 #: What such an attack may cost at most: one is a message of 100 MB, which is there twice for a moment.
 GROWTH = 250 * MB
@@ -12,7 +12,7 @@ GROWTH = 250 * MB
 
 @pytest.mark.parametrize('attack', ATTACKS.values(), ids=ATTACKS)
 def test_honest_clients_are_served(start, attack):
-    service = start(cls=type('Attacked', (Process,), attack.options))
-    outcome = endure(service, attack, attack.short)
+    process = start(handler=Handler, cls=type('Attacked', (Attacked,), attack.options))
+    outcome = endure(Target(process.pid, process.endpoint), attack, attack.short)
     assert outcome.borne, outcome.note
     assert outcome.growth < GROWTH

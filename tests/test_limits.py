@@ -70,7 +70,7 @@ def test_too_many_frames(start):
         for count in 3, 1000, 4:
             peer.send(*(b'x' for _ in range(count - 1)), message('echo', 'too many'))
             # The client's identity and the delimiter count, too.
-            error = f'The message has {count + 2} frames; 4 are taken at most'
+            error = 'The message has too many frames: 4 are taken at most'
             assert peer.reply() == [413, error]
         assert peer.ask('echo', 'honest') == [200, 'honest']
 
@@ -189,7 +189,7 @@ def test_what_0mq_keeps_is_set(start, call):
 
     handler = type('Handler', (ZMQMessageHandler,), {'handler': Delegate})
     process = start(handler=handler)
-    expected = [1000, 1000, 1024, MAX_MESSAGE_SIZE, 10_000, 30_000]
+    expected = [1000, 1000, 1024, MAX_MESSAGE_SIZE, 5_000, 30_000]
     assert call(process, 'options').body == [process.pid, *expected]
     nothing = dict.fromkeys(('max_message_size', 'handshake_timeout', 'heartbeat_interval'))
     process = start(handler=handler, cls=limited(**nothing, high_water_mark=5, backlog=6))

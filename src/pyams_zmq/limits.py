@@ -35,8 +35,9 @@ class Limits:
     #: Connections that may wait to be accepted; the system may have a lower limit (net.core.somaxconn).
     backlog: int = 1024
 
-    #: Seconds that a peer has to introduce itself (0MQ's default is 30). None: for ever.
-    handshake_timeout: float | None = 10.0
+    #: Seconds that a peer has to introduce itself (0MQ's default is 30). None: for ever. Half of what a call
+    #: may take, so that callers are served in time where silent peers have used up the descriptors.
+    handshake_timeout: float | None = 5.0
 
     #: Seconds between two signs of life asked of a peer, which is disconnected where it gives none in as many
     #: seconds (0MQ asks for none by default). None: TCP alone notices that a peer is gone.

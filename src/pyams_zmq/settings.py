@@ -170,7 +170,7 @@ OPTIONS = {
         Option(
             'handshake_timeout',
             _or_none(SECONDS),
-            '10',
+            '5',
             'how long a peer may take to introduce itself',
             of_process=True,
         ),

@@ -166,7 +166,8 @@ class Stream(ZMQStream):
         while more:
             frame = self._recv_frame(_NOBLOCK, False)
             more = frame.more
-            frames.append(frame.bytes if self._copy else frame)
+            if len(frames) <= self._max_frames:  # one too many is enough to tell that there are
+                frames.append(frame.bytes if self._copy else frame)
         return frames
 
     def _deliver(self, frames: list[Any]) -> None:
@@ -176,7 +177,7 @@ class Stream(ZMQStream):
             return
         self.counters.received += 1
         if len(frames) > self._max_frames:
-            error = f'The message has {len(frames)} frames; {self._max_frames} are taken at most'
+            error = f'The message has too many frames: {self._max_frames} are taken at most'
             request.reply([encode([413, error])])
             return
         token = current.set(request)

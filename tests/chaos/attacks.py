@@ -14,7 +14,6 @@ from typing import Any
 from hypothesis import HealthCheck, Phase, given, seed, settings
 
 from peers import Peer, message
-from pyams_zmq.client import ZMQClient
 
 from . import garbage, zmtp
 from .messages import frames
@@ -159,6 +158,32 @@ def announced_frames(service, number):
         yield f'{number} connections held'
 
 
+@attack(short=50, long=10_000)
+def frames_without_end(service, number):
+    """So many thousand empty frames of one message, the last of which does not come."""
+    with zmtp.shake_hands(service) as connection:
+        taken = zmtp.pour(connection, zmtp.header(0, more=True) * 1000, number)
+        yield f'{taken * 1000} frames'
+
+
+@attack(short=20, long=1000)
+def message_of_empty_frames(service, number):
+    """The same with an end."""
+    with zmtp.shake_hands(service) as connection:
+        zmtp.pour(connection, zmtp.header(0, more=True) * 1000, number)
+        connection.sendall(zmtp.header(0))
+        yield f'{number * 1000} frames'
+
+
+@attack(short=150, long=1000, descriptors=100, handshake_timeout=0.3)
+def no_descriptors_left(service, number):
+    """More silent peers than the service has descriptors for."""
+    with ExitStack() as stack:
+        for _ in range(number):
+            stack.enter_context(zmtp.dial(service))
+        yield f'{number} connections held'
+
+
 # Messages that are none
 
 
@@ -170,7 +195,7 @@ _AT_ONCE = 5000
 def fuzzed_messages(service, number):
     """Any bytes, any JSON: each gets one reply."""
     answers = Counter()
-    with Peer(service.endpoint) as peer:
+    with Peer(service.endpoint, auth=service.auth) as peer:
         peer.socket.linger = 0
 
         def exchange(frame):
@@ -208,7 +233,7 @@ def odd_envelopes(service, number):
         [b'', *[b'x'] * 98, message('echo', 1)],
         [*[b'hop'] * 98, b'', message('echo', 1)],
     ]
-    with Peer(service.endpoint, ()) as peer:
+    with Peer(service.endpoint, (), auth=service.auth) as peer:
         peer.socket.linger = 0
         for index in range(number):
             peer.send_raw(*rows[index % len(rows)])
@@ -235,7 +260,7 @@ def client_that_reads_no_replies(service, number):
     """A client that asks for 100 KB, again and again, and never reads a reply."""
     text = message('large', 100 * KB)
     request = zmtp.header(0, more=True) + zmtp.header(len(text)) + text
-    with zmtp.shake_hands(service) as connection, ZMQClient(service.endpoint, timeout=5) as client:
+    with zmtp.shake_hands(service) as connection, service.client() as client:
         connection.settimeout(5)
         sent = zmtp.pour(connection, request, number)
         # Both have their turns: when this one was served as often, so was the other.
@@ -246,7 +271,7 @@ def client_that_reads_no_replies(service, number):
 @attack(short=100, long=300)
 def requests_without_pause(service, number):
     """A client that does not wait for replies, while honest ones do: so many requests a time."""
-    with Peer(service.endpoint) as peer:
+    with Peer(service.endpoint, auth=service.auth) as peer:
         peer.socket.linger = 0
         for index in range(number):
             peer.send(message('echo', index))

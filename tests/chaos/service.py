@@ -1,13 +1,14 @@
 """The script of a service to be attacked: ``python service.py KIND [NAME=VALUE …]``.
 
 The kind is ``pyams_zmq``, ours or version 2.0.0, whichever that Python has installed, or ``rep``: a
-bare REP with a ZMQStream, which answers whatever comes. Class attributes of the process may follow. It
-writes its process id and endpoint as JSON, and ends with its standard input.
+bare REP with a ZMQStream, which answers whatever comes. Class attributes of the process may follow, and
+its ``auth``. It writes its process id and endpoint as JSON, and ends with its standard input.
 """
 
 import asyncio
 import json
 import multiprocessing
+import resource
 import socket
 import sys
 import time
@@ -46,15 +47,28 @@ class Handler(ZMQMessageHandler):
 class Attacked(ZMQProcess):
     stop_timeout = 5.0
 
+    #: Descriptors that it may have at most; None: as many as ever.
+    descriptors = None
+
+    def setup(self):
+        limit_descriptors(self.descriptors)
+        super().setup()
+
+
+def limit_descriptors(number):
+    if number is not None:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (number, number))
+
 
 class BareRep(multiprocessing.Process):
     """The heart of 2.0.0 without its handler: a careful user's own."""
 
-    def __init__(self, address, _handler):
+    def __init__(self, address, _handler, _auth):
         super().__init__()
         self.address = address
 
     def run(self):
+        limit_descriptors(Attacked.descriptors)
         sock = zmq.Context().socket(zmq.REP)
         sock.bind(f'tcp://{self.address}')
         loop = IOLoop(make_current=False)
@@ -79,12 +93,13 @@ def free_port():
         return probe.getsockname()[1]
 
 
-def main(kind, *options):
+def main(kind, *options, handler=Handler):
     address = f'127.0.0.1:{free_port()}'
-    for option in options:
-        name, _, value = option.partition('=')
-        setattr(Attacked, name, json.loads(value))
-    process = (BareRep if kind == 'rep' else Attacked)(address, Handler)
+    values = {name: json.loads(value) for name, _, value in (option.partition('=') for option in options)}
+    auth = values.pop('auth', None)
+    for name, value in values.items():
+        setattr(Attacked, name, value)
+    process = (BareRep if kind == 'rep' else Attacked)(address, handler, auth)
     process.start()
     print(json.dumps([process.pid, f'tcp://{address}']), flush=True)
     sys.stdin.read()

@@ -21,20 +21,26 @@ class Target:
 
     :param pid: id of its process
     :param endpoint: where it answers
+    :param auth: ``'user:password'`` that it wants
     """
 
     pid: int
     endpoint: str
+    auth: str | None = None
+
+    def client(self, timeout=30.0):
+        """An honest one."""
+        return ZMQClient(self.endpoint, self.auth, timeout)
 
 
 @contextmanager
-def running(kind='pyams_zmq', python=sys.executable, **options):
+def running(kind='pyams_zmq', python=sys.executable, script='service.py', **options):
     """Run a service in a process of its own; see :mod:`chaos.service`."""
-    command = [python, Path(__file__).with_name('service.py'), kind]
+    command = [python, Path(__file__).with_name(script), kind]
     command += [f'{name}={json.dumps(value)}' for name, value in options.items()]
     pipe = subprocess.PIPE
     with subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=subprocess.DEVNULL) as script:
-        target = Target(*json.loads(script.stdout.readline()))
+        target = Target(*json.loads(script.stdout.readline()), options.get('auth'))
         latency(target, 30)  # it is not bound at once
         yield target
 
@@ -45,7 +51,7 @@ def latency(service, timeout=30.0):
     :returns: seconds until the reply; None where none came in time
     """
     began = time.monotonic()
-    with ZMQClient(service.endpoint, timeout=timeout) as client:
+    with service.client(timeout) as client:
         reply = client.call('echo', 'served')
     return time.monotonic() - began if reply == (200, 'served') else None
 
@@ -83,7 +89,7 @@ def endure(service, attack, number, timeout=30.0):
     """Attack a service, and call it meanwhile and afterwards."""
     before = psutil.Process(service.pid).memory_info().rss
     known = new = None
-    with ZMQClient(service.endpoint, timeout=timeout) as client:
+    with service.client(timeout) as client:
         client.call('echo', 'known')
         try:
             with attack.under_way(service, number) as note:

@@ -4,8 +4,13 @@ import socket as sockets
 import struct
 from contextlib import suppress
 
-#: Signature, version, mechanism, no server, filler.
-GREETING = b'\xff\0\0\0\0\0\0\0\1\x7f' + b'\3\0' + b'NULL'.ljust(20, b'\0') + bytes(32)
+
+def _greeting(mechanism):
+    """Signature, version, mechanism, no server, filler."""
+    return b'\xff\0\0\0\0\0\0\0\1\x7f' + b'\3\0' + mechanism.ljust(20, b'\0') + bytes(32)
+
+
+GREETING = _greeting(b'NULL')
 
 _MORE, _LONG, _COMMAND = 1, 2, 4
 
@@ -17,15 +22,20 @@ def header(size, more=False, flags=0):
     return struct.pack('>BQ', flags | _LONG | _MORE * more, size)
 
 
-def _ready(socket_type):
-    properties = ((b'Socket-Type', socket_type), (b'Identity', b''))
-    body = b'\5READY' + b''.join(
-        bytes([len(name)]) + name + struct.pack('>I', len(value)) + value for name, value in properties
-    )
+def _command(name, body):
+    body = _short(name) + body
     return header(len(body), flags=_COMMAND) + body
 
 
-READY = _ready(b'DEALER')
+def _short(text):
+    return bytes([len(text)]) + text
+
+
+#: What the peer tells of itself.
+_METADATA = b''.join(
+    _short(name) + struct.pack('>I', len(value)) + value
+    for name, value in ((b'Socket-Type', b'DEALER'), (b'Identity', b''))
+)
 
 
 def dial(service, timeout=30):
@@ -34,12 +44,19 @@ def dial(service, timeout=30):
 
 
 def shake_hands(service):
-    """Connect to a service as a DEALER that presents nothing, and never answers heartbeats."""
+    """Connect to a service as a DEALER that never answers heartbeats.
+
+    It presents the service's ``auth``, if that has any.
+    """
     connection = dial(service)
     try:
-        connection.sendall(GREETING)
+        connection.sendall(_greeting(b'PLAIN' if service.auth else b'NULL'))
         receive(connection, len(GREETING))
-        connection.sendall(READY)
+        if service.auth:
+            credentials = (_short(part.encode()) for part in service.auth.split(':', 1))
+            connection.sendall(_command(b'HELLO', b''.join(credentials)))
+            receive(connection, receive(connection, 2)[1])
+        connection.sendall(_command(b'INITIATE' if service.auth else b'READY', _METADATA))
         receive(connection, receive(connection, 2)[1])
     except BaseException:
         connection.close()
