@@ -162,7 +162,8 @@ class Stream(ZMQStream):
 
     def _receive(self) -> list[Any]:
         # As recv_multipart(), which takes longer to ask whether there are more frames than to read them.
-        frames, more = [], True
+        frames: list[Any] = []
+        more = True
         while more:
             frame = self._recv_frame(_NOBLOCK, False)
             more = frame.more
