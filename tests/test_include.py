@@ -11,6 +11,7 @@ from pyramid.request import Request, apply_request_extensions
 from pyramid.threadlocal import get_current_request
 
 from pyams_zmq.application import build
+from pyams_zmq.calls import MOST, remember
 from pyams_zmq.context import request_context
 from pyams_zmq.declaration import declarations
 from pyams_zmq.exceptions import SettingError
@@ -246,20 +247,55 @@ def service(start):
 
 def test_calls_of_a_request(service):
     request = request_of(service)
-    assert request.zmq_messages == []
+    messages = remember(request)
     assert request.zmq('medias').call('echo', {'a': 1}) == (200, {'a': 1})
     assert request.zmq('medias').call('nothing').ok
     assert repr(request.zmq('medias')) == '<RequestClient medias>'
-    first, second = request.zmq_messages
+    first, second = messages
     assert (first.process, first.type, first.status) == ('medias', 'echo', 200)
     assert first.duration > 0
     assert first.size == len('["echo", {"a": 1}]')
     assert first.received == len('[200, {"a": 1}]')
     assert second.type == 'nothing'
-    assert request_of(service).zmq_messages == []
     client = declarations(service.registry)['medias'].client
     request_of(service).zmq('medias').call('echo')
     assert declarations(service.registry)['medias'].client is client
+
+
+def test_what_is_remembered_has_a_bound(service):
+    request = request_of(service)
+    messages = remember(request)
+    client = request.zmq('medias')
+    for number in range(MOST + 1):
+        client._remember(str(number), b'')
+    assert [len(messages), messages[-1].type] == [MOST, str(MOST)]
+
+
+def test_jobs_are_remembered_by_their_type_and_id(service):
+    request = request_of(service)
+    messages = remember(request)
+    request.zmq('medias').submit('convert', {'password': 'secret'}, id='7')
+    request.zmq('medias').call('_submit', {})
+    request.zmq('medias').call('_submit')
+    assert [one.type for one in messages] == ['_submit convert 7', '_submit None None', '_submit']
+
+
+def test_a_reply_that_cannot_be_read_is_remembered(service, start):
+    class Handler(ZMQMessageHandler):
+        handler = Echo
+
+        def __call__(self, frames):
+            self.rep_stream.send_multipart([b'1', b'2'])
+
+    config = configure(**{'pyams_zmq.medias.address': start(handler=Handler).endpoint})
+    config.add_zmq_process('medias')
+    config.commit()
+    request = request_of(config)
+    messages = remember(request)
+    with pytest.raises(ValueError, match='The reply has 2 frames'):
+        request.zmq('medias').call('echo')
+    assert (messages[0].status, messages[0].problem[:34]) == (None, 'ValueError: The reply has 2 frames')
+    assert messages[0].duration > 0
 
 
 def test_a_process_that_nobody_declared(service):
@@ -273,10 +309,12 @@ def test_where_nobody_is_there(tmp_path):
     config.add_zmq_process('medias', timeout=0.1)
     config.commit()
     request = request_of(config)
+    messages = remember(request)
     reply = request.zmq('medias').call('echo')
     assert reply.status == 503
     assert not reply.delivered
-    assert request.zmq_messages[0].received == 0
+    [message] = messages
+    assert (message.status, message.problem, message.received) == (503, reply.body, 0)
     # The folder is this user's from then on.
     assert [path.stat().st_mode & 0o777 for path in Path(folder).iterdir()] == [0o700]
 
@@ -362,7 +400,6 @@ def test_a_request_for_the_time_of_a_message():
         assert request.registry is config.registry
         assert request.context == {'root of': request}
         assert get_current_request() is request
-        assert request.zmq_messages == []
         request.add_finished_callback(lambda one: finished.append((one, get_current_request())))
     assert finished == [(request, request)]
     assert get_current_request() is None

@@ -21,6 +21,7 @@ from zope.interface.verify import verifyObject
 from zope.sqlalchemy import mark_changed, register
 
 from peers import handler_of
+from pyams_zmq.calls import remember
 from pyams_zmq.exceptions import NoTransactionError, ReplyError
 from pyams_zmq.jobs import job
 from pyams_zmq.transaction import join
@@ -97,6 +98,7 @@ class App:
         session = self.sessions()
         register(session, transaction_manager=request.tm)
         self.request = request
+        self.messages = remember(request)
         return self.work(request, session)
 
     def get(self, work, **options):
@@ -166,7 +168,7 @@ def test_sent_when_the_transaction_commits_and_not_before(app, seen):
     assert app.get(work).json == ['at once']
     assert seen() == ['at once', [1], 2]
     assert app.rows == 1
-    messages = [(one.type, one.on_commit, one.status) for one in app.request.zmq_messages]
+    messages = [(one.type, one.on_commit, one.status) for one in app.messages]
     assert messages == [('note', True, 200), ('note', True, 200), ('note', False, 200)]
 
 
@@ -228,7 +230,7 @@ def test_never_sent_when_it_does_not_commit(make_app, service, seen, end, error)
             app.get(work)
     assert app.rows == 0
     assert seen() == []
-    assert [one.status for one in app.request.zmq_messages] == [None]
+    assert [(one.status, one.taken_back) for one in app.messages] == [(None, True)]
 
 
 def test_not_sent_where_the_database_refuses_the_commit(app, seen):
@@ -610,7 +612,8 @@ def test_a_process_that_ends_during_the_commit_costs_no_error_page(make_app, pro
     assert len(errors()) == 3
     assert all("Committed, but the message 'note' to 'medias' (11 bytes)" in line for line in errors())
     assert 'is lost: 503 Nobody there' in errors()[-1]
-    assert app.request.zmq_messages[-1].status is None
+    assert app.messages[-1].status == 503
+    assert app.messages[-1].problem.startswith('Nobody there')
 
 
 def test_what_was_lost_is_logged_whole_for_those_who_ask(make_app, process, caplog):
@@ -722,7 +725,7 @@ def test_a_job_is_submitted_when_the_transaction_commits(make_app, serve_jobs):
     medias = app.request.zmq('medias')
     assert [medias.wait(one, 30).body for one in ids[:2]] == [1, 2]
     assert medias.job(ids[2]).status == 404
-    assert f'_submit work {ids[0]}' in [one.type for one in app.request.zmq_messages]
+    assert f'_submit work {ids[0]}' in [one.type for one in app.messages]
 
 
 @pytest.mark.parametrize('wrong', ['', 'a space', 'é', 'x' * 129, 7])

@@ -1,6 +1,7 @@
 """The messages of one request."""
 
 import time
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -9,7 +10,13 @@ from .declaration import Declaration
 from .exceptions import ReplyError
 from .jobs.client import JobCalls
 from .jobs.ids import check_id, new_id
-from .wire import Reply, encode
+from .wire import Reply, encode, error_text
+
+#: Key of the messages in the environ of a request.
+_MESSAGES = 'pyams_zmq.messages'
+
+#: Messages of a request that are remembered at most: the last ones.
+MOST = 500
 
 
 @dataclass
@@ -24,12 +31,27 @@ class Message:
     size: int
     #: Whether it waits, or waited, for the transaction to commit.
     on_commit: bool = False
-    #: Status of the reply; None where the message has not been sent.
+    #: Whether it never will be sent, since the transaction was aborted, or rolled back to before it.
+    taken_back: bool = False
+    #: Status of the reply; None where there is none yet.
     status: int | None = None
+    #: Why no reply came; empty where one did.
+    problem: str = ''
     #: Seconds from the call to the reply.
     duration: float = 0.0
     #: Bytes of the reply.
     received: int = 0
+
+
+def remember(request: Any) -> 'deque[Message]':
+    """Let the messages of a request be remembered from now on; nobody does where this is not called.
+
+    :param request: the Pyramid request
+    :returns: the messages, which grow as they are sent; of more than :data:`MOST`, the last ones
+    """
+    messages: deque[Message] = deque(maxlen=MOST)
+    request.environ[_MESSAGES] = messages
+    return messages
 
 
 class RequestClient(JobCalls):
@@ -51,7 +73,10 @@ class RequestClient(JobCalls):
 
     def call(self, message_type: str, data: Any = None, *, timeout: float | None = None) -> Reply:
         """Send a message and wait for the reply; as :meth:`pyams_zmq.client.ZMQClient.call`."""
-        return self.send(message_type, encode([message_type, data]), timeout=timeout)
+        payload = encode([message_type, data])
+        if message_type == '_submit' and isinstance(data, dict):
+            message_type = _submission(data.get('type'), data.get('id'))
+        return self.send(message_type, payload, timeout=timeout)
 
     def send(self, message_type: str, payload: bytes, *, timeout: float | None = None) -> Reply:
         """Send a message that is encoded already, and wait for the reply.
@@ -100,7 +125,7 @@ class RequestClient(JobCalls):
         except ReplyError as error:
             raise ValueError(error.body) from None
         payload = encode(['_submit', {'type': job_type, 'data': data, 'id': job}])
-        self._send_on_commit(f'_submit {job_type} {job}', payload, repeatable=True)
+        self._send_on_commit(_submission(job_type, job), payload, repeatable=True)
         return job
 
     def _send_on_commit(self, message_type: str, payload: bytes, repeatable: bool = False) -> None:
@@ -124,15 +149,24 @@ class RequestClient(JobCalls):
         :param timeout: seconds; None: the client's own
         """
         began = time.monotonic()
-        reply = self._unless_given_up(self._declaration.client.send, payload, timeout=timeout)
-        message.duration = time.monotonic() - began
+        try:
+            reply = self._unless_given_up(self._declaration.client.send, payload, timeout=timeout)
+        except BaseException as error:
+            message.problem = error_text(error)
+            raise
+        finally:
+            message.duration = time.monotonic() - began
         message.status = reply.status
         message.received = reply.size
+        if not reply.delivered:
+            message.problem = reply.body
         return reply
 
     def _remember(self, message_type: str, payload: bytes, on_commit: bool = False) -> Message:
         message = Message(self.name, message_type, len(payload), on_commit)
-        self._request.zmq_messages.append(message)
+        messages = self._request.environ.get(_MESSAGES)
+        if messages is not None:
+            messages.append(message)
         return message
 
     def _unless_given_up(self, action: Callable[..., Reply], *args: Any, **options: Any) -> Reply:
@@ -141,3 +175,7 @@ class RequestClient(JobCalls):
 
     def __repr__(self) -> str:
         return f'<RequestClient {self.name}>'
+
+
+def _submission(job_type: Any, job: Any) -> str:
+    return f'_submit {job_type} {job}'

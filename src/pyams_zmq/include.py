@@ -9,7 +9,7 @@ from pyramid.events import ApplicationCreated
 from pyramid.interfaces import INewRequest
 
 from .application import building
-from .calls import Message, RequestClient
+from .calls import RequestClient
 from .declaration import Declaration, declarations
 from .exceptions import SettingError
 from .settings import check_name, check_names, read_global
@@ -27,7 +27,6 @@ def include_package(config: Any) -> None:
     config.add_translation_dirs(str(Path(__file__).with_name('locales')))
     config.add_directive('add_zmq_process', add_zmq_process)
     config.add_request_method(zmq)
-    config.add_request_method(zmq_messages, reify=True)
     config.action('pyams_zmq', lambda: _declare_listed(config), order=PHASE1_CONFIG + 1)
     config.add_subscriber(_application_created, ApplicationCreated)
 
@@ -113,8 +112,3 @@ def zmq(request: Any, name: str) -> RequestClient:
     declaration = declarations(request.registry).find(name)
     declaration.ensure_started()
     return RequestClient(declaration, request)
-
-
-def zmq_messages(_request: Any) -> list[Message]:
-    """The messages of the request so far: those sent, and those that wait for the transaction."""
-    return []

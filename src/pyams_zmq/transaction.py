@@ -45,7 +45,7 @@ class Sender(Protocol):
 
 class _Waiting(NamedTuple):
     sender: Sender
-    #: What is remembered of the message; it has a ``type``.
+    #: What is remembered of the message: a :class:`pyams_zmq.calls.Message`.
     message: Any
     payload: bytes
     repeatable: bool
@@ -66,7 +66,7 @@ class Outbox:
         """Keep a message until the transaction commits.
 
         :param sender: what will send it
-        :param message: what is remembered of it, with its ``type``
+        :param message: what is remembered of it, a :class:`pyams_zmq.calls.Message`
         :param payload: JSON ``[type, data]``
         :param repeatable: whether it may arrive twice
         """
@@ -103,7 +103,7 @@ class Outbox:
 
     def abort(self, transaction: Any) -> None:
         """Forget the messages."""
-        self._waiting.clear()
+        _take_back(self._waiting, 0)
         # A savepoint from before this joined makes it leave; messages after that need another one.
         transaction.set_data(_KEY, None)
 
@@ -116,10 +116,12 @@ class Outbox:
 
         :param success: whether the transaction was committed
         """
-        waiting = self._waiting.copy()
-        self._waiting.clear()
         if success:
+            waiting = self._waiting.copy()
+            self._waiting.clear()
             _send(waiting)
+        else:
+            _take_back(self._waiting, 0)
 
 
 @implementer(IDataManagerSavepoint)
@@ -130,7 +132,14 @@ class _Savepoint:
 
     def rollback(self) -> None:
         """Take back what came later."""
-        del self._waiting[self._length :]
+        _take_back(self._waiting, self._length)
+
+
+def _take_back(waiting: list[_Waiting], length: int) -> None:
+    """Forget the messages that came after the first ``length`` of them."""
+    for one in waiting[length:]:
+        one.message.taken_back = True
+    del waiting[length:]
 
 
 def _send(waiting: list[_Waiting]) -> None:
@@ -146,13 +155,16 @@ def _send(waiting: list[_Waiting]) -> None:
                 reply = _deliver(waiting[0], max(deadline, time.monotonic() + _LEAST))
             if not reply.delivered and reply.status in _NOBODY:
                 unreachable[sender.name] = reply
+            if not reply.delivered:
+                waiting[0].message.status, waiting[0].message.problem = reply
             if not reply.ok:
                 fate = 'failed' if reply.delivered else 'may be lost' if reply.status == 504 else 'is lost'
                 _log(waiting[0], fate, f'{reply.status} {str(reply.body)[:_BODY_LENGTH]}')
             del waiting[0]
     finally:
         for one in waiting:
-            _log(one, 'may be lost', 'interrupted')
+            one.message.problem = 'interrupted'
+            _log(one, 'may be lost', one.message.problem)
 
 
 def _deliver(one: _Waiting, deadline: float) -> Reply:
