@@ -18,10 +18,11 @@ import zmq.auth
 from zmq.utils.monitor import recv_monitor_message
 
 from pyams_zmq.client import ZMQClient
+from pyams_zmq.credentials import parse_auth
 from pyams_zmq.exceptions import ExitCode, ProcessStartError
 from pyams_zmq.handler import ZMQMessageHandler
 from pyams_zmq.process import ZMQProcess
-from pyams_zmq.security import ZAP_DOMAIN, Authenticator, parse_auth, parse_clients, protect, resolve
+from pyams_zmq.security import ZAP_DOMAIN, Authenticator, parse_clients, protect, resolve
 from services import Echo, EchoHandler, Process
 
 AUTH = 'user:pass:wörd'

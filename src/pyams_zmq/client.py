@@ -11,6 +11,7 @@ import zmq
 from zmq.utils.monitor import recv_monitor_message
 
 from .address import AnyAddress, parse_address
+from .credentials import Auth
 from .greeting import read_mechanism
 from .jobs.client import JobCalls
 from .limits import MAX_MESSAGE_SIZE
@@ -70,7 +71,7 @@ class ZMQClient(JobCalls):
     and not taken along into a forked process. A context manager, which closes it at the end.
 
     :param address: ``'host:port'``, ``(host, port)``, ``'tcp://host:port'`` or ``'ipc:///path'``
-    :param auth: ``'user:password'``; None or empty to present none
+    :param auth: ``'user:password'`` or ``{'user': 'password'}``; None or empty to present none
     :param timeout: seconds that a call may take
     :param max_message_size: bytes of a message that the process takes, see
         :attr:`pyams_zmq.limits.Limits.max_message_size`; None: any number
@@ -80,7 +81,7 @@ class ZMQClient(JobCalls):
     def __init__(
         self,
         address: AnyAddress,
-        auth: str | None = None,
+        auth: Auth | None = None,
         timeout: float = 10,
         *,
         max_message_size: int | None = MAX_MESSAGE_SIZE,
@@ -232,7 +233,7 @@ def _lost() -> Reply:
 class _Connection:
     """One connection, for one call at a time, and the monitor which tells how it fares."""
 
-    def __init__(self, address: AnyAddress, auth: str | None) -> None:
+    def __init__(self, address: AnyAddress, auth: Auth | None) -> None:
         self._pid = os.getpid()
         self._socket, url = prepare_socket(address, zmq.REQ, 0, 'tcp', auth)
         self._socket.reconnect_ivl = _RECONNECT_IVL

@@ -9,13 +9,14 @@ from zope.interface import implementer
 
 from .address import connectable
 from .client import ZMQClient
+from .credentials import Passwords, parse_auth, read_passwords
 from .exceptions import SettingError
 from .handler import ZMQMessageHandler
 from .interfaces import IZMQDeclarations
 from .limits import MAX_MESSAGE_SIZE
 from .process import ZMQProcess
 from .rundir import RunDir
-from .security import parse_auth, parse_clients
+from .security import parse_clients
 from .settings import OPTIONS, check_name, nearest, read_global, read_options
 from .supervisor import Supervisor
 
@@ -47,6 +48,8 @@ class Declaration:
                 parse(self.options.get(option))
             except ValueError as error:
                 raise SettingError(f'pyams_zmq.{name}.{option}: {error}') from None
+        if 'auth' in self.options and 'auth_file' in self.options:
+            raise SettingError(f'pyams_zmq.{name}: give auth or auth_file, not both')
         self._run_dir = read_global(settings, 'run_dir')
         self._client: ZMQClient | None = None
         self._supervisor: Supervisor | None = None
@@ -90,7 +93,9 @@ class Declaration:
         """
         self._handler()
         run_dir = self.run_dir
-        connectable(self.address)  # or there is an error now, and not with the first call
+        # Or there is an error now, and not with the first call.
+        connectable(self.address)
+        self._read_passwords()
         path = str(self.source).partition('#')[0]
         if path.endswith('.ini') and not Path(path).is_file():
             raise SettingError(f'pyams_zmq.ini: there is no file {path}')
@@ -119,11 +124,19 @@ class Declaration:
             address = connectable(self.address)
             client = self._client = ZMQClient(
                 address,
-                options.get('auth'),
+                self._read_passwords(),
                 options.get('timeout', 10),
                 max_message_size=options.get('max_message_size', MAX_MESSAGE_SIZE),
             )
         return client
+
+    def _read_passwords(self) -> Passwords | None:
+        """What clients present; the first is this application's own."""
+        path = self.options.get('auth_file')
+        try:
+            return parse_auth(self.options.get('auth')) if path is None else read_passwords(path)
+        except SettingError as error:
+            raise SettingError(f'pyams_zmq.{self.name}.auth_file: {error}') from None
 
     def replace_client(self, client: ZMQClient) -> None:
         """Let another client speak for the process, which is not started then: for tests."""

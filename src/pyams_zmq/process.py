@@ -19,18 +19,19 @@ from tornado.platform.asyncio import AsyncIOLoop
 from zope.interface import implementer
 
 from .address import Address, AnyAddress, parse_address
+from .credentials import AnyPath, Auth, parse_auth
 from .exceptions import AddressError, ExitCode, ProcessStartError
 from .guardian import Guardian, reset_signals
 from .interfaces import IZMQProcess, ZMQProcessStartedEvent, ZMQProcessStoppingEvent
 from .jobs.runner import Runner
 from .jobs.service import JobSettings
-from .limits import Limits, raise_descriptor_limit
+from .limits import raise_descriptor_limit
 from .listener import Listener, listen
 from .metrics import resources
 from .pools import waiting
 from .readiness import Readiness, join
 from .rep import ReplyStream
-from .security import Authenticator, parse_auth, parse_clients, protect
+from .security import Access, Authenticator, parse_clients, protect
 from .stream import Stream
 from .wire import error_text
 
@@ -41,19 +42,21 @@ _LINGER = 1000
 
 
 @implementer(IZMQProcess)
-class ZMQProcess(JobSettings, Limits, multiprocessing.Process):
+class ZMQProcess(JobSettings, Access, multiprocessing.Process):
     """A process that answers messages which arrive on a 0MQ socket.
 
     :param bind_addr: ``'host:port'``, ``(host, port)``, ``'host'`` alone for any free port,
         ``'tcp://host:port'`` or ``'ipc:///path'``; the host is an address, an interface or ``*``
     :param handler: class of the message handler, as :class:`pyams_zmq.handler.ZMQMessageHandler`
-    :param auth: ``'user:password'`` that clients have to present; None or empty: they need not
+    :param auth: ``'user:password'`` that clients have to present, or ``{'user': 'password', …}``; None or
+        empty: they need not
     :param clients: text with the addresses, networks and names of the hosts that are let in, separated by
         white space or commas; None or empty: all are
     :param registry: the Pyramid registry that handlers find in the process; by default the current one
     :param workers: number of threads for the delegate's plain methods, 0 to run them on the loop, one at a
         time; None: the class attribute
-    :raises ValueError: where an address, ``auth`` or ``clients`` cannot be read
+    :param auth_file: see :attr:`pyams_zmq.security.Access.auth_file`; None: the class attribute
+    :raises ValueError: where an address, ``auth``, ``clients`` or a file cannot be read
     """
 
     #: 0MQ type of the response socket. A :data:`zmq.REP` is run on a :data:`zmq.ROUTER`, see
@@ -70,11 +73,12 @@ class ZMQProcess(JobSettings, Limits, multiprocessing.Process):
         self,
         bind_addr: AnyAddress,
         handler: Any,
-        auth: str | None = None,
+        auth: Auth | None = None,
         clients: str | None = None,
         registry: Any = None,
         *,
         workers: int | None = None,
+        auth_file: AnyPath | None = None,
     ) -> None:
         super().__init__()
         self.context: zmq.Context[Any] | None = None
@@ -82,7 +86,7 @@ class ZMQProcess(JobSettings, Limits, multiprocessing.Process):
         self.bind_addr = bind_addr
         self.rep_stream: Any = None
         self.handler = handler
-        self.passwords = parse_auth(auth)
+        self.passwords = self._auth = parse_auth(auth)
         self.clients = parse_clients(clients)
         self.registry = registry
         #: The threads of the running process; None without ``workers``.
@@ -91,6 +95,8 @@ class ZMQProcess(JobSettings, Limits, multiprocessing.Process):
         self.jobs: Runner | None = None
         if workers is not None:
             self.workers = workers
+        if auth_file is not None:
+            self.auth_file = auth_file
         self.check_options()
         if parse_address(bind_addr).transport == 'ipc' and self.clients:
             raise ValueError(

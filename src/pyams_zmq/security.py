@@ -14,6 +14,10 @@ from typing import Any, TypeAlias
 import zmq
 import zmq.auth
 
+from .credentials import AnyPath, Passwords, read_passwords
+from .exceptions import SettingError
+from .limits import Limits
+
 logger = logging.getLogger(__name__)
 
 #: The ZAP domain of every bound socket that has something to enforce.
@@ -23,8 +27,6 @@ ZAP_DOMAIN = 'pyams_zmq'
 _ZAP_ENDPOINT = 'inproc://zeromq.zap.01'
 _ZAP_VERSION = b'1.0'
 _STOP = b'STOP'
-# RFC 24/ZMTP-PLAIN counts both lengths in one octet.
-_PLAIN_LIMIT = 255
 
 _HOST_NAME = re.compile(r'(?!-)[\w-]{1,63}(?<!-)(\.(?!-)[\w-]{1,63}(?<!-))*\.?')
 
@@ -34,32 +36,27 @@ _IPC_PEER = re.compile(r'localhost:\d+:\d+:\d+')
 Network: TypeAlias = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 
-class Passwords(dict[str, str]):
-    """User names with their passwords, which a ``repr`` does not show."""
+class Access(Limits):
+    """Who may speak to a process: class attributes, and what they lead to."""
 
-    def __repr__(self) -> str:
-        return f'<passwords of {len(self)} users>'
+    #: A file with ``user:password`` in each line, which nobody but its owner may read; instead of ``auth``.
+    auth_file: AnyPath | None = None
 
+    #: What clients have to present; None: they need not.
+    passwords: Passwords | None
+    #: Those of ``auth``.
+    _auth: Passwords | None
 
-def parse_auth(auth: str | None) -> Passwords | None:
-    """Read ``'user:password'``; the password may hold further colons.
+    def check_options(self) -> None:
+        """Refuse what makes no sense, and read the files.
 
-    :returns: None where there is nothing to read
-    :raises ValueError: where it makes no sense; the text does not tell the password
-    """
-    if not auth:
-        return None
-    user, colon, password = auth.partition(':') if isinstance(auth, str) else ('', '', '')
-    if not (user and colon and password):
-        raise ValueError("auth is 'user:password', with a colon between the two and neither empty")
-    try:
-        longest = max(len(user.encode()), len(password.encode()))
-    except UnicodeEncodeError:
-        # Without the original, which shows the password.
-        raise ValueError('auth holds characters that UTF-8 does not have') from None
-    if longest > _PLAIN_LIMIT:
-        raise ValueError(f'auth takes user names and passwords of at most {_PLAIN_LIMIT} bytes')
-    return Passwords({user: password})
+        :raises ValueError: with the name of the attribute, or of the file
+        """
+        super().check_options()
+        if self.auth_file is not None:
+            if self._auth:
+                raise SettingError('give auth or auth_file, not both')
+            self.passwords = read_passwords(self.auth_file)
 
 
 def parse_clients(clients: str | Iterable[str] | None) -> list[str] | None:

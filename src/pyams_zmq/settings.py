@@ -1,6 +1,7 @@
 """The settings of an ``.ini`` file: one table of them, and how they are read."""
 
 import difflib
+import os
 import re
 import threading
 from collections.abc import Callable, Collection, Iterator, Mapping
@@ -55,6 +56,14 @@ def _text(value: Any) -> str:
 
 def _dotted(value: Any) -> Any:
     return _text(value) if isinstance(value, str) else value
+
+
+def _auth(value: Any) -> Any:
+    return value if isinstance(value, Mapping) else _text(value)
+
+
+def _file(value: Any) -> str:
+    return _text(os.fspath(value))
 
 
 def _address(value: Any) -> Any:
@@ -136,6 +145,7 @@ POSITIVE = Kind(lambda value: _number(value, 1), 'a whole number above 0')
 SECONDS = Kind(_seconds, 'a number of seconds above 0')
 PATIENCE = Kind(_patience, 'a number of seconds, 0 or more')
 PATH = Kind(_path, 'a path such as /zmq')
+FILE = Kind(_file, 'the path of a file')
 NAMES = Kind(_names, 'names')
 FLAG = Kind(_flag, 'true or false')
 START = Kind(_start, 'request, app or false')
@@ -149,7 +159,10 @@ OPTIONS = {
         Option('process', DOTTED, 'ZMQProcess', 'the class of the process'),
         Option('app', FACTORY, '', 'what makes the application where pyams_zmq.ini is not given'),
         Option('address', ADDRESS, 'an ipc socket in run_dir', 'where the process listens'),
-        Option('auth', Kind(_text, 'user:password'), '', 'what clients have to present', secret=True),
+        Option('auth', Kind(_auth, 'user:password'), '', 'what clients have to present', secret=True),
+        Option(
+            'auth_file', FILE, '', 'a file with one user:password a line, instead of auth', of_process=True
+        ),
         Option('clients', Kind(_text, 'addresses, networks and host names'), '', 'the hosts that are let in'),
         Option('timeout', SECONDS, '10', 'how long a call may take'),
         Option('start', START, 'request', 'when the process is started'),

@@ -7,7 +7,7 @@ from typing import Any
 import zmq
 
 from .address import AnyAddress, parse_address
-from .security import parse_auth
+from .credentials import Auth, parse_auth
 from .wire import decode
 
 _MAX_SOCKETS = 16384
@@ -62,7 +62,7 @@ def zmq_socket(
     socket_type: int = zmq.REQ,
     linger: int = 0,
     protocol: str = 'tcp',
-    auth: str | None = None,
+    auth: Auth | None = None,
 ) -> 'zmq.Socket[bytes]':
     """Connect a socket to a process.
 
@@ -72,7 +72,7 @@ def zmq_socket(
     :param socket_type: 0MQ type of the socket
     :param linger: milliseconds that unsent messages may take to leave after the socket is closed
     :param protocol: transport of an address that names none
-    :param auth: ``'user:password'``; None or empty to present none
+    :param auth: ``'user:password'`` or ``{'user': 'password'}``; None or empty to present none
     :raises ValueError: where the address or ``auth`` makes no sense
     """
     socket, url = prepare_socket(address, socket_type, linger, protocol, auth)
@@ -92,7 +92,7 @@ def connect(socket: 'zmq.Socket[bytes]', url: str) -> None:
 
 
 def prepare_socket(
-    address: AnyAddress, socket_type: int, linger: int, protocol: str, auth: str | None
+    address: AnyAddress, socket_type: int, linger: int, protocol: str, auth: Auth | None
 ) -> tuple['zmq.Socket[bytes]', str]:
     """Make a socket, and what it is to connect to; parameters and errors as for :func:`zmq_socket`."""
     target = parse_address(address, protocol)
@@ -102,9 +102,8 @@ def prepare_socket(
     socket = shared_context().socket(socket_type, socket_class=ClientSocket)
     socket.linger = linger
     socket.ipv6 = target.ipv6
-    for user, password in (users or {}).items():
-        socket.plain_username = user.encode()
-        socket.plain_password = password.encode()
+    if users:
+        socket.plain_username, socket.plain_password = (text.encode() for text in users.first)
     return socket, target.url
 
 

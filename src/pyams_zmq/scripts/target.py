@@ -8,6 +8,7 @@ from contextlib import suppress
 from typing import Any, NamedTuple
 
 from ..client import ZMQClient
+from ..credentials import read_passwords
 from ..exceptions import SettingError
 from ..wire import Reply, encode
 from .source import read_declaration, read_declarations
@@ -40,6 +41,9 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--json', action='store_true', help='write JSON, for scripts')
     group = parser.add_argument_group('where no .ini file tells of the process')
     group.add_argument('--address', help="where it listens: 'host:port', 'tcp://host:port' or 'ipc:///path'")
+    group.add_argument(
+        '--auth-file', metavar='FILE', help='a file with user:password, which only its owner may read'
+    )
 
 
 def find(arguments: argparse.Namespace, source: str | None, names: Sequence[str]) -> list[Target]:
@@ -51,6 +55,8 @@ def find(arguments: argparse.Namespace, source: str | None, names: Sequence[str]
     """
     if arguments.address is not None:
         return [_by_address(arguments)]
+    if arguments.auth_file is not None:
+        raise SettingError('--auth-file goes with --address; the .ini file tells what its own processes want')
     if source is None:
         raise SettingError('give an .ini file, or the --address of a process')
     found = [read_declaration(source, name) for name in names] or read_declarations(source)
@@ -60,8 +66,9 @@ def find(arguments: argparse.Namespace, source: str | None, names: Sequence[str]
 
 
 def _by_address(arguments: argparse.Namespace) -> Target:
+    auth = None if arguments.auth_file is None else read_passwords(arguments.auth_file)
     try:
-        return Target(arguments.address, ZMQClient(arguments.address))
+        return Target(arguments.address, ZMQClient(arguments.address, auth))
     except ValueError as error:
         raise SettingError(f'--address: {error}') from None
 

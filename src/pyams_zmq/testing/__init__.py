@@ -28,8 +28,7 @@ def running(process: ZMQProcess, timeout: float = 30.0) -> Iterator[ZMQClient]:
     """
     process.start()
     try:
-        auth = next((f'{user}:{password}' for user, password in (process.passwords or {}).items()), None)
-        with ZMQClient(process.wait_ready(timeout), auth, timeout) as client:
+        with ZMQClient(process.wait_ready(timeout), process.passwords, timeout) as client:
             yield client
     finally:
         process_exit_func(process)
