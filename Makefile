@@ -9,7 +9,7 @@ OLD := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/pyams_zmq/2.0.0
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test stress chaos coverage bench lint docs messages build clean
+.PHONY: help demo test stress chaos soak coverage bench lint docs messages build clean
 
 help: ## list what there is
 	@awk -F':.*## ' '/^[a-z]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -25,6 +25,9 @@ stress: $(VENV)/.test ## run the life-cycle tests 20 times in a row
 
 chaos: $(VENV)/.test $(OLD)/bin/python ## attack a service, beside a bare REP and 2.0.0 (ARGS="--short", or names)
 	@cd tests && ../$(BIN)/python -m chaos --old $(OLD)/bin/python $(ARGS)
+
+soak: $(VENV)/.test ## load a service for an hour, and see what it keeps (ARGS="--minutes 1")
+	@cd tests && ../$(BIN)/python -m chaos.soak $(ARGS)
 
 coverage: $(VENV)/.test ## run the tests and report the coverage, child processes included
 	@$(BIN)/python -m coverage erase
