@@ -1,13 +1,14 @@
 """The runner: ``python -m chaos [--old PYTHON] [--short] [NAME …]``.
 
 Each attack meets a service of its own, of each kind: ours, a bare REP, and version 2.0.0 if ``--old`` names a
-Python which has that installed.
+Python which has that installed. Kills meet ours alone: the others end with the first.
 """
 
 import argparse
 import sys
 
 from .attacks import ATTACKS
+from .kills import KILLS
 from .target import MB, endure, running
 
 #: Seconds that an honest call may take: a service that cannot answer at all is found out soon enough.
@@ -20,29 +21,43 @@ def milliseconds(seconds):
 
 def main(arguments=None):
     parser = argparse.ArgumentParser(prog='chaos', description='Attack a service that honest clients call.')
-    parser.add_argument('names', nargs='*', metavar='NAME', help='attacks; without any, all of them')
+    parser.add_argument(
+        'names', nargs='*', metavar='NAME', help='attacks and kills; without any, all of them'
+    )
     parser.add_argument('--old', metavar='PYTHON', help='a Python with version 2.0.0, to compare')
     parser.add_argument('--short', action='store_true', help='as in the tests')
     options = parser.parse_args(arguments)
-    unknown = set(options.names) - set(ATTACKS)
+    known = [*ATTACKS, *KILLS]
+    names = options.names or known
+    unknown = set(names) - set(known)
     if unknown:
-        parser.error(f'no such attack: {", ".join(unknown)}; there are: {", ".join(ATTACKS)}')
+        parser.error(f'no such attack: {", ".join(unknown)}; there are: {", ".join(known)}')
     kinds = {'ours': ('pyams_zmq', sys.executable), 'bare REP': ('rep', sys.executable)}
     if options.old:
         kinds['2.0.0'] = ('pyams_zmq', options.old)
+    failed = run_attacks([name for name in names if name in ATTACKS], kinds, options.short)
+    for name in names:
+        if name in KILLS:
+            number = KILLS[name].short if options.short else KILLS[name].long
+            print(f'{name:30}ours      {KILLS[name].run(number)}', flush=True)
+    return int(failed)
+
+
+def run_attacks(names, kinds, short):
+    """Run attacks against services of each kind; returns whether ours failed."""
     print(f'{"attack":30}{"service":10}{"known":>9}{"new":>9}{"after":>9}{"memory":>10}  (milliseconds, MB)')
-    failed = 0
-    for name in options.names or ATTACKS:
+    failed = False
+    for name in names:
         attack = ATTACKS[name]
         for kind, (service, python) in kinds.items():
-            number = attack.short if options.short else attack.long
+            number = attack.short if short else attack.long
             with running(service, python, **attack.options) as target:
                 outcome = endure(target, attack, number, PATIENCE[kind])
             times = (outcome.known, outcome.new, outcome.after)
-            failed += kind == 'ours' and not outcome.borne
+            failed |= kind == 'ours' and not outcome.borne
             columns = ''.join(f'{milliseconds(seconds):>9}' for seconds in times)
             print(f'{name:30}{kind:10}{columns}{outcome.growth / MB:>+10.1f}  {outcome.note}', flush=True)
-    return int(failed > 0)
+    return failed
 
 
 if __name__ == '__main__':
