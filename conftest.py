@@ -6,5 +6,6 @@ from sybil.parsers.rest import PythonCodeBlockParser
 
 pytest_collect_file = (
     Sybil(parsers=[MarkdownParser()], pattern='*.md', excludes=['demo/*'])
-    + Sybil(parsers=[PythonCodeBlockParser()], pattern='*.rst')
+    # The tutorial's files are run by tests/test_tutorial.py.
+    + Sybil(parsers=[PythonCodeBlockParser()], pattern='*.rst', excludes=['docs/tutorial.rst'])
 ).pytest()

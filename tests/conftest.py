@@ -157,3 +157,27 @@ def site():
     for one in sites:
         one.kill()
     shutil.rmtree(folder)
+
+
+@pytest.fixture(scope='module')
+def browser():
+    """A real browser, where there is one."""
+    names = ('chromium', 'chromium-browser', 'google-chrome')
+    path = next(filter(None, map(shutil.which, names)), None)
+    try:
+        from playwright.sync_api import sync_playwright
+    except ImportError:
+        sync_playwright = None
+    if not path or not sync_playwright:
+        reason = 'no Playwright' if path else f'no browser: none of {", ".join(names)}'
+        if os.environ.get('PYAMS_ZMQ_REQUIRE_BROWSER') == '1':
+            pytest.fail(reason)
+        pytest.skip(reason)
+    options = (
+        '--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking'
+        ' --disable-component-update --disable-sync'
+    )
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=path, args=options.split())
+        yield browser
+        browser.close()

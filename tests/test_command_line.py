@@ -212,7 +212,7 @@ def test_status(run, ini):
     code, output = run('status', ini, 'medias')
     assert code == 0
     lines = output.splitlines()
-    assert lines[0].split()[:4] == ['NAME', 'UP', 'SERVED', 'FAILED']
+    assert lines[0].split()[:5] == ['NAME', 'PID', 'UP', 'SERVED', 'FAILED']
     assert lines[1].startswith('medias  ')
     assert ' ms ' in lines[1]
     assert ' MB ' in lines[1]
@@ -231,7 +231,7 @@ def test_status_of_all(run, ini):
 
 
 def test_status_for_scripts(run, ini):
-    code, output = run('status', ini, '--json', '--timeout', SHORT)
+    code, output = run('status', ini, '--json', '--timeout', '2')
     assert code == 1
     medias, other = json.loads(output)
     assert medias['ok'] is True
@@ -256,7 +256,7 @@ def test_status_of_what_is_no_process_of_ours(run, start):
     process = start(handler=Handler)
     code, output = run('status', '--address', process.endpoint)
     assert code == 0
-    assert output.splitlines()[1].split() == [process.endpoint, *'-' * 9]
+    assert output.splitlines()[1].split() == [process.endpoint, *'-' * 10]
     assert output.splitlines()[5].split() == ['-', 'a\\x1b\\n']
 
 

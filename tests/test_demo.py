@@ -5,7 +5,6 @@ import io
 import json
 import os
 import re
-import shutil
 import signal
 import subprocess
 import sys
@@ -341,29 +340,6 @@ def test_tells_that_the_background_process_is_gone(tmp_path):
 
 
 # The page
-
-
-@pytest.fixture(scope='module')
-def browser():
-    names = ('chromium', 'chromium-browser', 'google-chrome')
-    path = next(filter(None, map(shutil.which, names)), None)
-    try:
-        from playwright.sync_api import sync_playwright
-    except ImportError:
-        sync_playwright = None
-    if not path or not sync_playwright:
-        reason = 'no Playwright' if path else f'no browser: none of {", ".join(names)}'
-        if os.environ.get('PYAMS_ZMQ_REQUIRE_BROWSER') == '1':
-            pytest.fail(reason)
-        pytest.skip(reason)
-    options = (
-        '--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking'
-        ' --disable-component-update --disable-sync'
-    )
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=path, args=options.split())
-        yield browser
-        browser.close()
 
 
 @pytest.fixture

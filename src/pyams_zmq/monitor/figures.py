@@ -34,7 +34,7 @@ def figures(body: Any) -> dict[str, Any]:
     """Take from the body of a reply to ``_status`` what can be shown.
 
     :param body: anything that JSON can hold
-    :returns: all figures that :doc:`delegates` lists, None for those that are not there
+    :returns: all figures that :doc:`messages` lists, None for those that are not there
     """
     told = _mapping(body)
     latency = _mapping(told.get('latency'))

@@ -74,6 +74,10 @@ def _failure(failure: dict[str, Any]) -> tuple[str, str, str]:
     return when, failure['type'], failure['error']
 
 
+def _plain(value: float) -> str:
+    return f'{value:.0f}'
+
+
 def _number(value: float) -> str:
     return f'{value:,.0f}'
 
@@ -99,6 +103,7 @@ def _duration(seconds: float) -> str:
 
 #: What is shown of a process: the column's head, the figure's name, and how it is written.
 _COLUMNS: tuple[tuple[str, str, Callable[[Any], str]], ...] = (
+    ('PID', 'pid', _plain),
     ('UP', 'uptime', _duration),
     ('SERVED', 'served', _number),
     ('FAILED', 'failed', _number),
