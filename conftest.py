@@ -2,10 +2,12 @@
 
 from sybil import Sybil
 from sybil.parsers.markdown import PythonCodeBlockParser as MarkdownParser
-from sybil.parsers.rest import PythonCodeBlockParser
+from sybil.parsers.rest import DocTestParser, PythonCodeBlockParser
 
 pytest_collect_file = (
     Sybil(parsers=[MarkdownParser()], pattern='*.md', excludes=['demo/*'])
     # The tutorial's files are run by tests/test_tutorial.py.
-    + Sybil(parsers=[PythonCodeBlockParser()], pattern='*.rst', excludes=['docs/tutorial.rst'])
+    + Sybil(
+        parsers=[PythonCodeBlockParser(), DocTestParser()], pattern='*.rst', excludes=['docs/tutorial.rst']
+    )
 ).pytest()
