@@ -191,7 +191,10 @@ def test_too_many(serve):
     client = serve(max_pending=2, executor='threads:1')
     assert client.submit('block', id='1').status == 202
     assert client.submit('block', id='2').status == 202
-    assert client.submit('block', id='3') == (429, '2 jobs are waiting or running, as many as may be')
+    assert client.submit('block', id='3') == (
+        429,
+        '2 jobs are waiting or running, as many as may be (max_pending)',
+    )
     assert client.submit('block', id='2').status == 202
     assert client.cancel('2').status == 200
     assert client.submit('block', id='3').status == 202

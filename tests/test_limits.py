@@ -70,7 +70,7 @@ def test_too_many_frames(start):
         for count in 3, 1000, 4:
             peer.send(*(b'x' for _ in range(count - 1)), message('echo', 'too many'))
             # The client's identity and the delimiter count, too.
-            error = 'The message has too many frames: 4 are taken at most'
+            error = 'The message has too many frames: 4 are taken at most (max_frames)'
             assert peer.reply() == [413, error]
         assert peer.ask('echo', 'honest') == [200, 'honest']
 
@@ -107,7 +107,7 @@ def test_a_client_does_not_send_what_is_too_large(start):
     with ZMQClient(process.endpoint, max_message_size=100) as client:
         reply = client.call('echo', 100 * 'x')
         assert (reply.status, reply.delivered) == (413, False)
-        assert reply.body == 'The message has 112 bytes; 100 are taken at most'
+        assert reply.body == 'The message has 112 bytes; 100 are taken at most (max_message_size)'
         assert client.call('echo', 88 * 'x').ok
         assert client.call('_status').body['received'] == 2
     assert ZMQClient('127.0.0.1:9').max_message_size == MAX_MESSAGE_SIZE

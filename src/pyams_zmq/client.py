@@ -127,9 +127,8 @@ class ZMQClient(JobCalls):
         """
         if self.max_message_size is None or len(payload) <= self.max_message_size:
             return None
-        return Reply.undelivered(
-            413, f'The message has {len(payload)} bytes; {self.max_message_size} are taken at most'
-        )
+        most = f'{self.max_message_size} are taken at most (max_message_size)'
+        return Reply.undelivered(413, f'The message has {len(payload)} bytes; {most}')
 
     def connect(self, *, timeout: float | None = None) -> Reply:
         """Make a new connection, and send nothing: is anybody there, who lets this client in?

@@ -178,7 +178,7 @@ class Stream(ZMQStream):
             return
         self.counters.received += 1
         if len(frames) > self._max_frames:
-            error = f'The message has too many frames: {self._max_frames} are taken at most'
+            error = f'The message has too many frames: {self._max_frames} are taken at most (max_frames)'
             request.reply([encode([413, error])])
             return
         token = current.set(request)

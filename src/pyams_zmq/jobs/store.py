@@ -102,7 +102,7 @@ class Store:
     def _check_room(self, max_pending: int) -> None:
         (pending,) = self._execute(_PENDING).fetchone()
         if pending >= max_pending:
-            raise ReplyError(429, f'{pending} jobs are waiting or running, as many as may be')
+            raise ReplyError(429, f'{pending} jobs are waiting or running, as many as may be (max_pending)')
 
     def resume(self, known: Collection[str], limit: int) -> None:
         """Put back what ran when the process died, and what had waited for a method that is there now.
