@@ -2,13 +2,13 @@
 
 import math
 import os
+import struct
 import threading
 import time
 from types import TracebackType
 from typing import Any
 
 import zmq
-from zmq.utils.monitor import recv_monitor_message
 
 from .address import AnyAddress, parse_address
 from .credentials import Auth
@@ -19,6 +19,9 @@ from .socket import connect, prepare_socket
 from .wire import Reply, encode
 
 __all__ = ['Reply', 'ZMQClient']
+
+# As zmq.utils.monitor does, which takes as long to import as all else that a client needs.
+_EVENT = struct.Struct('=H')
 
 _EVENTS = (
     zmq.EVENT_HANDSHAKE_SUCCEEDED
@@ -291,7 +294,7 @@ class _Connection:
 
     def _read_events(self) -> None:
         while self._monitor.poll(0):
-            kind = recv_monitor_message(self._monitor)['event']
+            kind = _EVENT.unpack_from(self._monitor.recv_multipart()[0])[0]
             if kind == zmq.EVENT_HANDSHAKE_SUCCEEDED:
                 self._connected = True
             elif kind == zmq.EVENT_HANDSHAKE_FAILED_AUTH:

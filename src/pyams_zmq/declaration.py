@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from multiprocessing.spawn import get_executable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from zope.interface import implementer
 
@@ -11,14 +11,15 @@ from .address import connectable
 from .client import ZMQClient
 from .credentials import Passwords, parse_auth, read_passwords
 from .exceptions import SettingError
-from .handler import ZMQMessageHandler
 from .interfaces import IZMQDeclarations
 from .limits import MAX_MESSAGE_SIZE
-from .process import ZMQProcess
 from .rundir import RunDir
 from .security import parse_clients
 from .settings import OPTIONS, check_name, nearest, read_global, read_options
 from .supervisor import Supervisor
+
+if TYPE_CHECKING:
+    from .process import ZMQProcess
 
 
 class Declaration:
@@ -144,13 +145,15 @@ class Declaration:
         self._supervisor = None
         self.options['start'] = None
 
-    def make_process(self, registry: Any, address: str | None = None) -> ZMQProcess:
+    def make_process(self, registry: Any, address: str | None = None) -> 'ZMQProcess':
         """Make the process, which is not started yet.
 
         :param registry: the Pyramid registry that it will have
         :param address: where it listens; None: where the settings tell
         :raises SettingError: where an option makes no sense to it
         """
+        from .process import ZMQProcess  # noqa: PLC0415 (a health check need not wait for it)
+
         options = self.options
         cls = options.get('process', ZMQProcess)
         values = {name: value for name, value in options.items() if OPTIONS[name].of_process}
@@ -167,6 +170,8 @@ class Declaration:
         return process
 
     def _handler(self) -> Any:
+        from .handler import ZMQMessageHandler  # noqa: PLC0415 (likewise)
+
         handler = self.options.get('handler', ZMQMessageHandler)
         delegate = self.options.get('delegate', handler.handler)
         if delegate is None:

@@ -11,7 +11,6 @@ from ..client import ZMQClient
 from ..credentials import read_passwords
 from ..exceptions import SettingError
 from ..wire import Reply, encode
-from .source import read_declaration, read_declarations
 
 
 class Target(NamedTuple):
@@ -59,6 +58,8 @@ def find(arguments: argparse.Namespace, source: str | None, names: Sequence[str]
         raise SettingError('--auth-file goes with --address; the .ini file tells what its own processes want')
     if source is None:
         raise SettingError('give an .ini file, or the --address of a process')
+    from .source import read_declaration, read_declarations  # noqa: PLC0415 (an address needs less)
+
     found = [read_declaration(source, name) for name in names] or read_declarations(source)
     if not found:
         raise SettingError(f'{source} tells of no process')
