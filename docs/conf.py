@@ -29,7 +29,20 @@ autodoc_default_options = {'members': True, 'show-inheritance': True}
 autodoc_member_order = 'bysource'
 autodoc_typehints = 'description'
 autodoc_typehints_description_target = 'documented'
-nitpicky = False
+
+# Every reference leads somewhere, but those to the documentation of others, which would need the network, and
+# those that signatures make to types of the package that are nobody's business.
+nitpicky = True
+OTHERS = '|'.join(
+    [*sys.stdlib_module_names, 'prometheus_client', 'pyramid', 'pyramid_tm', 'tornado', 'zmq', 'zope']
+)
+nitpick_ignore_regex = [
+    ('py:.*', rf'({OTHERS})(\..*)?'),
+    (
+        'py:class',
+        r'pyams_zmq\.(credentials|jobs\.(decorator|progress|runner)|request|rundir|wire)\..*|Listener',
+    ),
+]
 
 
 class SettingsTable(SphinxDirective):

@@ -115,7 +115,7 @@ class RequestClient(JobCalls):
 
         :param job_type: name of the delegate's method
         :param data: anything that JSON can hold
-        :param id: as for :meth:`submit`
+        :param id: as for ``submit``
         :returns: the job's id
         :raises ValueError: also where the id can be none
         """

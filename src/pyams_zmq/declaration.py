@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 class Declaration:
-    """A process as :meth:`add_zmq_process` and the settings tell of it.
+    """A process as :func:`~pyams_zmq.include.add_zmq_process` and the settings tell of it.
 
     :param name: its name
     :param settings: those of the application, which go before what is given in code
@@ -40,7 +40,7 @@ class Declaration:
         source: str | None = None,
     ) -> None:
         self.name = check_name(name)
-        #: The options that are set, by name; see :data:`pyams_zmq.settings.OPTIONS`.
+        #: The options that are set, by name; see the table of settings.
         self.options = read_options(settings, name, given)
         #: What the application is built anew from: path of an ``.ini`` file, or a dotted name; None: unknown.
         self.source: str | None = self.options.get('app') or read_global(settings, 'ini') or source

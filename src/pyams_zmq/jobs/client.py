@@ -17,7 +17,7 @@ _PAUSE = 0.1
 
 
 class JobCalls(ABC):
-    """What whoever can :meth:`call` a process can do with its jobs."""
+    """What whoever can ``call`` a process can do with its jobs."""
 
     @abstractmethod
     def call(self, message_type: str, data: Any = None, *, timeout: float | None = None) -> Reply:
@@ -40,7 +40,7 @@ class JobCalls(ABC):
         :param timeout: seconds; None: the client's own
         :returns: 202 and ``{'job': id, 'state': …}`` once the job is written down, and will run; 200 where
             a job with that id and content has ended already; 409 where the id belongs to something else;
-            429 where too many are waiting; 503 and 507 where it cannot be written down; and as :meth:`call`
+            429 where too many are waiting; 503 and 507 where it cannot be written down; and as ``call``
         """
         job = new_id() if id is None else id
         return self.call('_submit', {'type': job_type, 'data': data, 'id': job}, timeout=timeout)

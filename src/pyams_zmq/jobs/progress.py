@@ -29,7 +29,7 @@ class Progress:
     :param job: id of the job
     :param job_type: its type, which the logger is named after
     :param attempt: number of the attempt, from 1
-    :param report: called with each :class:`Report`
+    :param report: called with each ``Report``
     :param cancelled: tells whether the job is not wanted any more
     """
 

@@ -73,7 +73,7 @@ class JobSettings(Limits):
 
         :param initializer: called in each thread before its first job
         :raises SettingError: where an option makes no sense
-        :raises JournalError: where the journal cannot be used
+        :raises RuntimeError: where the journal cannot be used
         """
         if self.journal is None:
             return None
