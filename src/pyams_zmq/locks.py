@@ -34,7 +34,8 @@ class FileLock:
         :raises OSError: where the file cannot be opened
         """
         with no_fork:
-            lock = cls(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
+            # Where others may write to the folder, one of them may have put a link to another file there.
+            lock = cls(os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600))
         try:
             fcntl.flock(lock, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | (0 if wait else fcntl.LOCK_NB))
         except BlockingIOError:

@@ -5,6 +5,7 @@ when it is at its worst: honest clients have to be served then, and when it is o
 """
 
 import random
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
@@ -168,11 +169,14 @@ def frames_without_end(service, number):
 
 @attack(short=20, long=1000)
 def message_of_empty_frames(service, number):
-    """The same with an end."""
+    """The same with an end: as long as they are read, nobody else is served."""
     with zmtp.shake_hands(service) as connection:
         zmtp.pour(connection, zmtp.header(0, more=True) * 1000, number)
+        began = time.monotonic()
         connection.sendall(zmtp.header(0))
-        yield f'{number * 1000} frames'
+        with suppress(TimeoutError):
+            connection.recv(1)
+        yield f'{number * 1000} frames, read within {time.monotonic() - began:.1f} s'
 
 
 @attack(short=150, long=1000, descriptors=100, handshake_timeout=0.3)

@@ -5,6 +5,8 @@ import sqlite3
 from contextlib import suppress
 from pathlib import Path
 
+from ..credentials import check_mode
+
 #: What tells a journal from other databases.
 APPLICATION_ID = 0x7A6D716A
 
@@ -66,6 +68,7 @@ def open_database(path: str, durable: bool) -> sqlite3.Connection:
     :param path: of the file, or ``':memory:'``
     :param durable: whether what is committed survives a loss of power, and not only the end of the process
     :raises JournalError: where that cannot be done
+    :raises SettingError: where others may change the file
     """
     try:
         if path != ':memory:':
@@ -93,6 +96,7 @@ def _make_private(path: str) -> None:
             os.fsync(folder)
         finally:
             os.close(folder)
+    check_mode(path, Path(path).stat().st_mode, secret=False)
     if not os.access(path, os.R_OK | os.W_OK):
         raise PermissionError(f'it has to be read and written by user {os.geteuid()}')
 
