@@ -56,7 +56,6 @@ class Threads:
         self._cancelled: set[str] = set()
 
     def submit(self, task: Task, report: Callable[[Report], Any]) -> 'Future[Outcome]':
-        """Run a task in the next free thread."""
         progress = Progress(task.id, task.type, task.attempt, report, lambda: task.id in self._cancelled)
         future = self._pool.submit(perform, task, progress)
         future.add_done_callback(lambda _: self._cancelled.discard(task.id))
