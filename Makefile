@@ -15,6 +15,7 @@ help: ## list what there is
 	@awk -F':.*## ' '/^[a-z]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: $(VENV)/.demo ## run the demonstration application on http://localhost:6543
+	@echo 'The pictures are on http://localhost:6543, the monitor on http://localhost:6543/zmq. Ctrl-C ends it.'
 	@cd demo && exec ../$(BIN)/pserve development.ini
 
 test: $(VENV)/.test ## run the tests (arguments: make test ARGS="-k name")

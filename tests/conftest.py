@@ -14,6 +14,7 @@ import psutil
 import pytest
 
 import work
+from browsers import Visitor, browsing_or_skipping
 from pyams_zmq.client import ZMQClient
 from pyams_zmq.handler import ZMQMessageHandler
 from servers import Site
@@ -161,23 +162,15 @@ def site():
 
 @pytest.fixture(scope='module')
 def browser():
-    """A real browser, where there is one."""
-    names = ('chromium', 'chromium-browser', 'google-chrome')
-    path = next(filter(None, map(shutil.which, names)), None)
-    try:
-        from playwright.sync_api import sync_playwright
-    except ImportError:
-        sync_playwright = None
-    if not path or not sync_playwright:
-        reason = 'no Playwright' if path else f'no browser: none of {", ".join(names)}'
-        if os.environ.get('PYAMS_ZMQ_REQUIRE_BROWSER') == '1':
-            pytest.fail(reason)
-        pytest.skip(reason)
-    options = (
-        '--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking'
-        ' --disable-component-update --disable-sync'
-    )
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=path, args=options.split())
+    """A real browser."""
+    with browsing_or_skipping() as browser:
         yield browser
-        browser.close()
+
+
+@pytest.fixture
+def visit(browser):
+    """Open pages as :class:`browsers.Visitor` does."""
+    visitor = Visitor(browser)
+    yield visitor
+    visitor.close()
+    assert visitor.wrong == []

@@ -1,28 +1,19 @@
 """The demonstration application: the real server, with its background process, and a real browser."""
 
-import http.cookiejar
 import io
-import json
 import os
 import re
 import signal
-import subprocess
-import sys
-import time
-import urllib.error
-import urllib.request
-from configparser import RawConfigParser
-from contextlib import contextmanager, suppress
-from pathlib import Path
 
 import psutil
 import pytest
 from PIL import Image, PngImagePlugin
 
+from demos import demo_site
+
 # Pyramid's WebOb imports it, on the versions of Python that have it.
 pytestmark = pytest.mark.filterwarnings("ignore:'cgi' is deprecated:DeprecationWarning")
 
-INI = Path(__file__).parents[1] / 'demo' / 'development.ini'
 RENDITIONS = 5
 NOISE = Image.effect_noise((640, 480), 60).convert('RGB')
 
@@ -32,135 +23,21 @@ def _no_process_left():
     """The processes of these tests live as long as the module: see the fixtures that start them."""
 
 
-def wait_for(condition, seconds=15):
-    """Wait for something true, and return it."""
-    deadline = time.monotonic() + seconds
-    while not (outcome := condition()):
-        assert time.monotonic() < deadline, 'not in time'
-        time.sleep(0.02)
-    return outcome
-
-
-class Demo:
-    """The application as `pserve` runs it, with its own data folder, on a free port."""
-
-    def __init__(self, folder, **settings):
-        ini = RawConfigParser()
-        ini.read(INI)
-        ini['server:main']['listen'] = '127.0.0.1:0'
-        for name, value in settings.items():
-            ini['app:main'][f'pictures.{name}'] = str(value)
-        with open(folder / 'test.ini', 'w') as file:
-            ini.write(file)
-        self.log = folder / 'output.txt'
-        with open(self.log, 'w') as output:
-            self.server = psutil.Popen(
-                [sys.executable, '-m', 'pyramid.scripts.pserve', 'test.ini'],
-                cwd=folder,
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-            )
-        self._opener = urllib.request.build_opener(
-            urllib.request.HTTPCookieProcessor(http.cookiejar.CookieJar())
-        )
-
-    def wait_ready(self):
-        self.url = wait_for(self._serving)[1]
-        [self.media] = self.server.children()
-
-    def _serving(self):
-        assert self.server.poll() is None, self.output
-        return re.search(r'Serving on (http://\S+)', self.output)
-
-    @property
-    def output(self):
-        return self.log.read_text()
-
-    def interrupt(self):
-        """What Ctrl-C does in a terminal; returns the seconds until both processes have ended."""
-        begin = time.monotonic()
-        os.killpg(self.server.pid, signal.SIGINT)
-        _gone, alive = psutil.wait_procs([self.server, self.media], timeout=15)
-        assert not alive, self.output
-        return time.monotonic() - begin
-
-    def end(self):
-        """Leave nothing behind, whatever happened."""
-        with suppress(ProcessLookupError):
-            os.killpg(self.server.pid, signal.SIGKILL)
-        self.server.wait(10)
-
-    def kill_media(self):
-        self.media.kill()
-        wait_for(lambda: self.media.status() == psutil.STATUS_ZOMBIE)
-
-    def get(self, path, data=None, content_type='text/plain'):
-        """Return the status, the headers and the body of what is there, after redirections."""
-        request = urllib.request.Request(self.url + path, data, {'Content-Type': content_type})
-        try:
-            response = self._opener.open(request, timeout=15)
-        except urllib.error.HTTPError as error:
-            response = error
-        with response:
-            return response.status, response.headers, response.read()
-
-    def token(self):
-        return re.search(r'name="csrf_token" value="(\w+)"', self.get('/')[2].decode())[1]
-
-    def post(self, path, *files, token=None):
-        """Send files, each a name and a content, as a browser does; return the status and the page."""
-        boundary = 'a-boundary-which-is-in-no-file'
-        parts = [('name="csrf_token"', (self.token() if token is None else token).encode())]
-        parts += [(f'name="pictures"; filename="{name}"', content) for name, content in files]
-        body = b''
-        for disposition, content in parts:
-            body += f'--{boundary}\r\nContent-Disposition: form-data; {disposition}\r\n\r\n'.encode()
-            body += content + b'\r\n'
-        body += f'--{boundary}--\r\n'.encode()
-        status, _, page = self.get(path, body, f'multipart/form-data; boundary={boundary}')
-        return status, page.decode()
-
-    def pictures(self):
-        status, _, body = self.get('/pictures.json')
-        assert status == 200
-        return json.loads(body)['pictures']
-
-    def picture(self, name, *states):
-        """The newest picture of that name, once it is in one of these states."""
-        states = states or ('done', 'failed')
-
-        def newest():
-            found = (one for one in self.pictures() if one['name'] == name and one['state'] in states)
-            return next(found, None)
-
-        return wait_for(newest)
-
-
 def encoded(image=NOISE, kind='JPEG', **options):
     file = io.BytesIO()
     image.save(file, kind, **options)
     return file.getvalue()
 
 
-@contextmanager
-def serving(folder, **settings):
-    demo = Demo(folder, **settings)
-    try:
-        demo.wait_ready()
-        yield demo
-    finally:
-        demo.end()
+SMALL = encoded(NOISE.resize((90, 70)), 'PNG')
 
 
 @pytest.fixture(scope='module')
-def demo(tmp_path_factory):
-    folder = tmp_path_factory.mktemp('demo')
-    with serving(folder, delay=0, max_upload=500_000, max_pixels=3_000_000) as demo:
-        yield demo
-        demo.interrupt()
-        assert 'Traceback' not in demo.output
+def demo():
+    limits = {'pictures__max_upload': 500_000, 'pictures__max_pixels': 3_000_000}
+    with demo_site(pictures__delay=0, **limits) as demo:
+        yield demo.start()
+        demo.stop()
 
 
 # The application
@@ -228,12 +105,12 @@ def test_tells_what_is_wrong_with_a_file(demo, name, content, message):
 
 
 def test_refuses_big_files_and_takes_the_others(demo):
-    before = set(os.listdir(demo.log.parent / 'var'))
-    status, page = demo.post('/', ('big & bold.jpg', bytes(500_001)), ('small.jpg', encoded()))
+    before = set(os.listdir(demo.folder / 'var' / 'pictures'))
+    status, page = demo.post('/', ('big & bold.jpg', bytes(500_001)), ('small.jpg', SMALL))
     assert status == 400
     assert '<strong>big &amp; bold.jpg</strong> This file is bigger than 0.5 MB.' in page
     assert demo.picture('small.jpg')['state'] == 'done'
-    assert len(set(os.listdir(demo.log.parent / 'var')) - before) == 1
+    assert len(set(os.listdir(demo.folder / 'var' / 'pictures')) - before) == 1
 
 
 @pytest.mark.parametrize('files', [[], [('', b'')]])
@@ -262,15 +139,15 @@ def test_shows_names_without_folders_and_controls(sent, shown):
 
 
 def test_names_never_become_paths(demo):
-    demo.post('/', ('../../évil <b>.jpg', encoded()))
+    demo.post('/', ('../../évil <b>.jpg', SMALL))
     assert demo.picture('évil <b>.jpg')['state'] == 'done'
-    folder = demo.log.parent
-    assert {path.name for path in folder.iterdir()} == {'test.ini', 'output.txt', 'var'}
-    assert all(re.fullmatch('[0-9a-f]{24}', path.name) for path in (folder / 'var').iterdir())
+    folder = demo.folder / 'var' / 'pictures'
+    assert not list(demo.folder.rglob('*vil*'))
+    assert all(re.fullmatch('[0-9a-f]{24}', path.name) for path in folder.iterdir())
 
 
 def test_serves_renditions_only(demo):
-    demo.post('/', ('a.jpg', encoded()))
+    demo.post('/', ('a.jpg', SMALL))
     url = demo.picture('a.jpg')['renditions'][0]['url']
     folder, _, file = url.rpartition('/')
     assert demo.get(url)[0] == 200
@@ -292,80 +169,68 @@ def test_serves_renditions_only(demo):
 @pytest.mark.parametrize('path', ['/', '/samples'])
 @pytest.mark.parametrize('token', ['', 'of-another-site'])
 def test_refuses_forms_of_other_sites(demo, path, token):
-    before = len(os.listdir(demo.log.parent / 'var'))
-    status, page = demo.post(path, ('a.jpg', encoded()), token=token)
+    before = len(os.listdir(demo.folder / 'var' / 'pictures'))
+    status, page = demo.post(path, ('a.jpg', SMALL), token=token)
     assert status == 400
     assert 'Nothing was sent' in page
-    assert len(os.listdir(demo.log.parent / 'var')) == before
+    assert len(os.listdir(demo.folder / 'var' / 'pictures')) == before
 
 
 def test_lets_the_browser_load_nothing_from_elsewhere(demo):
-    for path in ('/', '/nothing-here'):
-        assert demo.get(path)[1]['Content-Security-Policy'].startswith("default-src 'self'")
+    assert demo.get('/')[1]['Content-Security-Policy'].startswith("default-src 'self'")
     for path in ('/', '/pictures.json', '/static/pictures.js', '/nothing-here'):
         assert demo.get(path)[1]['X-Content-Type-Options'] == 'nosniff'
 
 
-def test_tells_where_to_look():
-    from pictures import server_url
-
-    assert server_url({'__file__': str(INI)}) == 'http://localhost:6543'
+NAMES = [f'{number}.png' for number in range(4)]
 
 
-def test_ends_at_ctrl_c_and_goes_on_after_a_restart(tmp_path):
-    names = ['0.jpg', '1.jpg', '2.jpg']
-    with serving(tmp_path, delay=600) as demo:
-        demo.post('/', *((name, encoded()) for name in names))
-        demo.picture('1.jpg', 'running')
-        assert demo.picture('2.jpg', 'queued')  # the view answered although nothing is done
-        assert demo.interrupt() < 10
-        assert 'Traceback' not in demo.output
-        assert 'ERROR' not in demo.output
-    with serving(tmp_path, delay=0) as demo:
-        assert [demo.picture(name)['state'] for name in names] == ['done'] * 3
-        assert demo.interrupt() < 10
-        assert 'Traceback' not in demo.output
+def test_loses_nothing_at_the_death_of_its_processes():
+    with demo_site(pictures__delay=0.1) as demo:
+        demo.start().post('/', *((name, SMALL) for name in NAMES))
+        demo.picture(NAMES[0], 'running', 'done')
+        psutil.Process(demo.process()['figures']['pid']).kill()
+        demo.server.kill()
+        demo.server.wait(10)
+        demo.start()
+        for name in NAMES:
+            assert demo.picture(name)['state'] == 'done'
+        demo.stop()
 
 
-def test_tells_that_the_background_process_is_gone(tmp_path):
-    with serving(tmp_path, delay=0) as demo:
-        demo.kill_media()
-        status, page = demo.post('/', ('later.jpg', encoded()))
+def test_keeps_pictures_that_the_process_did_not_accept():
+    with demo_site(pictures__delay=0, pyams_zmq__pictures__timeout=0.5) as demo:
+        journal = demo.folder / 'var' / 'pictures.journal'
+        journal.parent.mkdir()
+        journal.write_text('This is no journal.' * 100)
+        demo.pserve()
+        status, page = demo.post('/', ('later.jpg', SMALL))
         assert status == 503
         assert 'The background process does not answer' in page
-        demo.interrupt()
-        assert 'Traceback' not in demo.output
-    with serving(tmp_path, delay=0) as demo:
-        assert demo.picture('later.jpg')['state'] == 'done'
+        assert demo.get('/pictures.json')[0] == 503
+        demo.end(signal.SIGINT)
+        assert 'cannot be used' in demo.output
+
+        journal.unlink()
+        picture = demo.start().picture('later.jpg', 'failed')
+        assert 'was not there to accept it' in picture['error']
+        assert demo.click(picture, 'retry') == 200
+        assert demo.picture('later.jpg', 'done')
+        demo.stop()
+
+
+def test_clicks_of_other_sites_and_on_what_has_ended_do_nothing(demo):
+    demo.post('/', ('some.txt', b'text'))
+    picture = demo.picture('some.txt', 'failed')
+    assert demo.click(picture, 'retry', token='of-another-site') == 400
+    assert demo.click(picture, 'cancel') == 200  # the page shows that it has ended
+    assert demo.click(picture, 'retry') == 200
+    assert 'not a JPEG' in demo.picture('some.txt', 'failed')['error']
+    nobody = {action + '_url': f'/pictures/{"0" * 24}/{action}' for action in ('retry', 'cancel')}
+    assert [demo.click(nobody, action) for action in ('retry', 'cancel')] == [404, 503]
 
 
 # The page
-
-
-@pytest.fixture
-def visit(browser, demo):
-    """Open the page; in the end nothing may have gone wrong behind it, nor come from elsewhere."""
-    contexts, wrong = [], []
-
-    def listen(message):
-        if message.type in ('error', 'warning'):
-            wrong.append(message.text)
-
-    def visit(width=1100, height=800, **options):
-        context = browser.new_context(viewport={'width': width, 'height': height}, **options)
-        context.set_default_timeout(15_000)
-        contexts.append(context)
-        page = context.new_page()
-        page.on('console', listen)
-        page.on('pageerror', lambda error: wrong.append(str(error)))
-        page.on('request', lambda one: one.url.startswith(demo.url) or wrong.append(one.url))
-        page.goto(demo.url)
-        return page
-
-    yield visit
-    for context in contexts:
-        context.close()
-    assert wrong == []
 
 
 def file(name, content):
@@ -380,17 +245,17 @@ def card(page, name):
 def see_renditions(page, name):
     from playwright.sync_api import expect
 
-    expect(card(page, name)).to_contain_text('Done', timeout=15_000)
+    expect(card(page, name)).to_contain_text('Done', timeout=30_000)
     images = card(page, name).get_by_role('img')
     expect(images).to_have_count(RENDITIONS)
     for number in range(RENDITIONS):
         expect(images.nth(number)).to_have_js_property('complete', True)
-        assert images.nth(number).evaluate('image => image.naturalWidth') >= 100
+        assert images.nth(number).evaluate('image => image.naturalWidth') >= 50
         assert images.nth(number).get_attribute('alt').endswith(f' of {name}')
 
 
-def test_page_shows_the_renditions_of_an_upload(visit):
-    page = visit()
+def test_page_shows_the_renditions_of_an_upload(visit, demo):
+    page = visit(demo.url)
     files = [file('coast.jpg', encoded()), file('fake.png', b'none')]
     page.get_by_label('Your pictures').set_input_files(files)
     page.get_by_role('button', name='Convert').click()
@@ -403,8 +268,8 @@ def test_page_shows_the_renditions_of_an_upload(visit):
     assert page.request.get(page.url.rstrip("/") + link).ok
 
 
-def test_page_works_with_the_keyboard(visit):
-    page = visit()
+def test_page_works_with_the_keyboard(visit, demo):
+    page = visit(demo.url)
 
     def tab():
         page.keyboard.press('Tab')
@@ -414,18 +279,24 @@ def test_page_works_with_the_keyboard(visit):
 
     assert [tab(), tab(), tab()] == ['pictures', 'Convert', 'Use generated samples']
     page.keyboard.press('Enter')
-    for name in ('Mandelbrot set', 'Dawn', 'Ripples'):
+    card(page, 'Fog').get_by_text('The fog was too thick').wait_for()
+    again = card(page, 'Fog').get_by_role('button', name='Try again')
+    again.focus()
+    page.keyboard.press('Enter')
+    again.wait_for(state='hidden')
+    assert page.locator(':focus').evaluate('element => element.tagName') == 'ARTICLE'
+    for name in ('Mandelbrot set', 'Dawn', 'Ripples', 'Fog'):
         see_renditions(page, name)
     assert 'done' in page.get_by_role('status').text_content()
 
 
-def test_page_tells_before_sending_that_a_file_is_too_big(visit):
-    page = visit()
+def test_page_tells_before_sending_that_a_file_is_too_big(visit, demo):
+    page = visit(demo.url)
     page.get_by_label('Your pictures').set_input_files([file('huge.jpg', bytes(500_001))])
     page.get_by_role('alert').get_by_text('huge.jpg This file is bigger than 0.5 MB.').wait_for()
     page.get_by_role('button', name='Convert').click()
     assert page.get_by_role('button', name='Convert').is_enabled()
-    page.get_by_label('Your pictures').set_input_files([file('fine.jpg', encoded())])
+    page.get_by_label('Your pictures').set_input_files([file('fine.jpg', SMALL)])
     page.get_by_role('button', name='Convert').click()
     see_renditions(page, 'fine.jpg')
 
@@ -433,20 +304,40 @@ def test_page_tells_before_sending_that_a_file_is_too_big(visit):
 @pytest.mark.parametrize('scheme', ['light', 'dark'])
 def test_page_fits_a_phone(visit, demo, scheme):
     name = 'a' * 150 + '.jpg'
-    demo.post('/', (name, encoded()))
-    page = visit(320, 640, color_scheme=scheme, has_touch=True, is_mobile=True)
+    demo.post('/', (name, SMALL))
+    page = visit(demo.url, 320, 640, color_scheme=scheme, has_touch=True, is_mobile=True)
     see_renditions(page, name)
     assert page.evaluate('document.documentElement.scrollWidth') <= 320
 
 
-def test_page_tells_that_the_process_is_gone(browser, tmp_path):
-    with serving(tmp_path, delay=600) as demo, browser.new_context() as context:
-        demo.post('/samples')
-        page = context.new_page()
-        page.goto(demo.url)
-        card(page, 'Dawn').wait_for()
-        demo.kill_media()
-        page.get_by_role('alert').get_by_text('The background process does not answer').wait_for()
-        assert card(page, 'Dawn').is_visible()
-        demo.interrupt()
+def test_page_shows_how_far_pictures_are_and_cancels(visit):
+    """Closing the page and restarting the server change nothing."""
+    from playwright.sync_api import expect
+
+    with demo_site(pictures__delay=0.4) as demo:
+        demo.start()
+        page = visit(demo.url)
+        page.get_by_label('Your pictures').set_input_files([file(name, SMALL) for name in NAMES])
+        page.get_by_role('button', name='Convert').click()
+        page.get_by_role('button', name='Cancel: 3.png').click()
+        expect(card(page, '3.png')).to_contain_text('Cancelled', timeout=30_000)
+        bar = page.get_by_role('progressbar', name='Conversion of 2.png').element_handle()
+        page.wait_for_function('bar => 0 < bar.value && bar.value < bar.max', arg=bar)
+        page.close()
+        demo.stop()
+        assert 'ERROR' not in demo.output
+
+        # What was running at Ctrl-C may have ended; another server, on another port, goes on with the rest.
+        demo.start()
+        page = visit(demo.url)
+        for name in NAMES[:3]:
+            see_renditions(page, name)
+        expect(page.get_by_role('status')).to_have_text('3 done, 1 cancelled')
+        page.get_by_role('button', name='Try again: 3.png').click()
+        expect(card(page, '3.png')).to_contain_text('Done', timeout=30_000)
+
+        demo.stop()
         page.get_by_role('alert').get_by_text('The application does not answer').wait_for()
+        assert card(page, '3.png').is_visible()
+        assert {text for text in visit.wrong if 'ERR_CONNECTION_REFUSED' not in text} == set()
+        visit.wrong.clear()

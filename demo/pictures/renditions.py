@@ -1,7 +1,6 @@
 """What is made of a picture. Plain Pillow: nothing here knows about processes or messages."""
 
 import logging
-import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -29,6 +28,10 @@ class Rendition:
     effect: Callable[[Image.Image], Image.Image] = lambda image: image
     options: dict[str, Any] = field(default_factory=dict)
 
+    def file(self, name: str) -> str:
+        """Name of the file."""
+        return f'{name}.{self.suffix}'
+
     def save(self, image: Image.Image, path: Path) -> dict[str, int]:
         """Write the rendition, and answer what the page tells about it."""
         image = image.copy()
@@ -47,7 +50,7 @@ def _gray(image: Image.Image) -> Image.Image:
 
 
 def _poster(image: Image.Image) -> Image.Image:
-    smooth = image.convert('RGB').filter(ImageFilter.ModeFilter(9))
+    smooth = image.convert('RGB').filter(ImageFilter.ModeFilter(5))
     return smooth.quantize(8, kmeans=3, dither=Image.Dither.NONE)
 
 
@@ -60,24 +63,24 @@ RENDITIONS = {
 }
 
 
-def refuse_big_pictures(max_pixels: int) -> None:
-    """Let Pillow refuse, for the whole process, what would need too much memory when it is decoded."""
-    Image.MAX_IMAGE_PIXELS = max_pixels
-    warnings.filterwarnings('error', category=Image.DecompressionBombWarning)
-
-
-def open_picture(path: Path) -> Image.Image:
+def open_picture(path: Path, max_pixels: int) -> Image.Image:
     """Decode an uploaded file; its content decides what it is, not its name."""
     try:
-        with Image.open(path, formats=FORMATS) as original:
-            upright = ImageOps.exif_transpose(original)
-            image = upright.convert('RGBA' if upright.has_transparency_data else 'RGB')
+        image = _decode(path, max_pixels)
     except UnidentifiedImageError:
         raise PictureError('This file is not a JPEG, PNG, WebP or GIF picture.') from None
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
+    except Image.DecompressionBombError:
         raise PictureError('This picture has too many pixels.') from None
     except Exception as error:  # the decoders raise whatever a damaged file makes them stumble over
         log.info('Cannot decode %s: %r', path, error)
         raise PictureError('This picture is damaged or incomplete.') from None
     image.info.clear()  # no place or camera of the original in what is shown
     return image
+
+
+def _decode(path: Path, max_pixels: int) -> Image.Image:
+    with Image.open(path, formats=FORMATS) as original:
+        if original.width * original.height > max_pixels:
+            raise Image.DecompressionBombError
+        upright = ImageOps.exif_transpose(original)
+        return upright.convert('RGBA' if upright.has_transparency_data else 'RGB')

@@ -2,7 +2,9 @@
 
 from collections.abc import Callable
 
-from PIL import Image, ImageChops, ImageDraw, ImageOps
+from PIL import Image, ImageChops, ImageDraw, ImageFilter, ImageOps
+
+from .renditions import PictureError
 
 SIZE = (2400, 1600)
 
@@ -30,8 +32,21 @@ def _ripples() -> Image.Image:
     return ImageOps.colorize(waves, '#06283d', '#e8fff3', '#1f8a99')
 
 
+def _fog() -> Image.Image:
+    fog = Image.new('RGB', SIZE, '#cfd6dc')
+    return Image.blend(_dawn().filter(ImageFilter.GaussianBlur(9)), fog, 0.55)
+
+
 SAMPLES: dict[str, Callable[[], Image.Image]] = {
     'Mandelbrot set': _mandelbrot,
     'Dawn': _dawn,
     'Ripples': _ripples,
+    'Fog': _fog,
 }
+
+
+def draw(name: str, attempt: int) -> Image.Image:
+    """Draw a sample; fog is too thick at the first attempt, so that there is a failure to be seen."""
+    if name == 'Fog' and attempt == 1:
+        raise PictureError('The fog was too thick to see anything. Please try again.')
+    return SAMPLES[name]()

@@ -1,7 +1,8 @@
 """The data folder: one folder per picture, with the original, the renditions and a small JSON record.
 
-The application and its background process share it. Everything appears under its name in one step, so a
-reader never sees half a file, and what an interrupted run leaves behind is harmless.
+The application and the jobs share it, so it has to be where they all find it under the same name. Everything
+appears under its name in one step, so a reader never sees half a file, and what an interrupted run leaves
+behind is harmless.
 """
 
 import json
@@ -25,7 +26,7 @@ class Store:
     """Pictures in a folder, known by generated ids; the name of an upload is never part of a path."""
 
     def __init__(self, folder: str) -> None:
-        self.folder = Path(folder)
+        self.folder = Path(folder).absolute()
         self.folder.mkdir(parents=True, exist_ok=True)
 
     def add(self, record: dict[str, Any], original: IO[bytes] | None = None, max_size: int = 0) -> str:
@@ -37,7 +38,7 @@ class Store:
             if original is not None:
                 with (draft / 'original').open('wb') as target:
                     _copy(original, target, max_size)
-            record = {'state': 'queued', 'error': None, 'renditions': {}, **record}
+            record = {**record, 'renditions': {}}
             (draft / 'record.json').write_text(json.dumps(record), encoding='ascii')
             draft.rename(self.folder / picture_id)
         except BaseException:

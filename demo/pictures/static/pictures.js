@@ -2,7 +2,7 @@
 
 // Asks how far the pictures are and shows what is ready: often while something is on its way, seldom otherwise.
 const BUSY = 400, IDLE = 3000;
-const WAITING = ["queued", "running"];
+const WAITING = ["queued", "running", "cancelling"];
 
 const find = (selector, inside = document) => inside.querySelector(selector);
 const list = find("#pictures"), summary = find("#summary"), trouble = find("#trouble");
@@ -16,20 +16,35 @@ function size(bytes) {
   return bytes < 1e6 ? `${Math.ceil(bytes / 1e3)}\u00a0kB` : `${(bytes / 1e6).toFixed(1)}\u00a0MB`;
 }
 
-function stateText(picture) {
-  const ready = picture.renditions.filter((rendition) => rendition.ready).length;
+function stateText({ state, doing, renditions }) {
+  const ready = renditions.filter((rendition) => rendition.ready).length;
   return {
     queued: "Waiting",
-    running: `Converting, ${ready} of ${picture.renditions.length} ready`,
+    running: `${doing || "Starting"}, ${ready} of ${renditions.length} ready`,
+    cancelling: "Being cancelled",
     done: "Done",
     failed: "Failed",
-  }[picture.state];
+    cancelled: "Cancelled",
+  }[state];
+}
+
+// Whoever uses the keyboard goes on where the button was.
+function show(button, wanted) {
+  if (!wanted && button === document.activeElement) button.closest("article").focus();
+  if (button.hidden && wanted) button.ariaDisabled = null;
+  button.hidden = !wanted;
 }
 
 function newCard(picture) {
   const card = copyOf("picture");
   card.id = `picture-${picture.id}`;
   find("h3", card).textContent = picture.name;
+  find("progress", card).ariaLabel = `Conversion of ${picture.name}`;
+  for (const action of ["cancel", "retry"]) {
+    const button = find(`.${action}`, card);
+    button.setAttribute("aria-label", `${button.textContent}: ${picture.name}`);
+    button.addEventListener("click", () => send(button, picture[`${action}_url`]));
+  }
   for (const { label, kind } of picture.renditions) {
     const item = copyOf("rendition");
     find(".label", item).textContent = label;
@@ -54,8 +69,13 @@ function showPicture(picture) {
   const card = document.getElementById(`picture-${picture.id}`) ?? newCard(picture);
   card.dataset.state = picture.state;
   setText(find(".state", card), stateText(picture));
-  const error = find(".error", card), renditions = find(".renditions", card);
-  setText(error, picture.error ?? "");
+  const bar = find("progress", card), error = find(".error", card), renditions = find(".renditions", card);
+  bar.hidden = !WAITING.includes(picture.state);
+  bar.max = picture.renditions.length;
+  bar.value = picture.renditions.filter((rendition) => rendition.ready).length;
+  show(find(".cancel", card), ["queued", "running"].includes(picture.state));
+  show(find(".retry", card), ["failed", "cancelled"].includes(picture.state));
+  setText(error, picture.error);
   error.hidden = !picture.error;
   renditions.hidden = picture.state === "failed";
   picture.renditions.forEach((rendition, n) => showRendition(renditions.children[n], rendition, picture.name));
@@ -69,9 +89,9 @@ function showPictures(pictures) {
   });
   while (list.children.length > cards.length) list.lastElementChild.remove();
   const count = (...states) => pictures.filter((picture) => states.includes(picture.state)).length;
-  setText(summary, pictures.length
-    ? `${count("done")} done, ${count(...WAITING)} on the way, ${count("failed")} failed.`
-    : "Nothing here yet.");
+  const counts = [["done", "done"], ["on the way", ...WAITING], ["failed", "failed"], ["cancelled", "cancelled"]]
+    .map(([text, ...states]) => [count(...states), text]).filter(([number]) => number);
+  setText(summary, counts.map((one) => one.join(" ")).join(", ") || "Nothing here yet.");
   return count(...WAITING) > 0;
 }
 
@@ -80,7 +100,10 @@ function showTrouble(message) {
   trouble.hidden = !message;
 }
 
+let timer;
+
 async function poll() {
+  clearTimeout(timer);
   let busy = false;
   try {
     const response = await fetch(list.dataset.url);
@@ -90,7 +113,20 @@ async function poll() {
   } catch {
     showTrouble("The application does not answer. This page tries again every few seconds.");
   }
-  setTimeout(poll, busy ? BUSY : IDLE);
+  clearTimeout(timer);
+  timer = setTimeout(poll, busy ? BUSY : IDLE);
+}
+
+async function send(button, url) {
+  if (button.ariaDisabled) return;
+  button.ariaDisabled = "true"; // not disabled: it would lose the focus
+  const headers = { "X-CSRF-Token": find("[name=csrf_token]").value };
+  const response = await fetch(url, { method: "POST", headers }).catch(() => null);
+  if (!response?.ok) button.ariaDisabled = null;
+  await poll();
+  if (response?.ok === false) {
+    showTrouble((await response.json().catch(() => ({}))).message ?? "Please reload this page.");
+  }
 }
 
 // The server refuses files that are too big as well; here it is told before they are sent.
