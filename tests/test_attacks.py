@@ -12,7 +12,9 @@ GROWTH = 250 * MB
 
 @pytest.mark.parametrize('attack', ATTACKS.values(), ids=ATTACKS)
 def test_honest_clients_are_served(start, attack):
-    process = start(handler=Handler, cls=type('Attacked', (Attacked,), attack.options))
-    outcome = endure(Target(process.pid, process.endpoint), attack, attack.short)
+    options = dict(attack.options)
+    auth = options.pop('auth', None)
+    process = start('127.0.0.1', Handler, auth, cls=type('Attacked', (Attacked,), options))
+    outcome = endure(Target(process.pid, process.endpoint, auth), attack, attack.short)
     assert outcome.borne, outcome.note
     assert outcome.growth < GROWTH

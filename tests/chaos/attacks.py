@@ -115,6 +115,16 @@ def silent_peers(service, number):
         yield f'{number} connections held'
 
 
+@attack(short=100, long=2000, auth='honest:sesame')
+def wrong_passwords(service, number):
+    """Peers who may not come in, all at once."""
+    with ExitStack() as stack:
+        for index in range(number):
+            connection = stack.enter_context(zmtp.dial(service))
+            connection.sendall(zmtp.greeting(b'PLAIN') + zmtp.hello(f'honest:{index}'))
+        yield f'{number} passwords'
+
+
 @attack(short=30, long=1000)
 def torn_messages(service, number):
     """Peers that leave in the middle of a frame, or of a message."""

@@ -5,12 +5,12 @@ import struct
 from contextlib import suppress
 
 
-def _greeting(mechanism):
+def greeting(mechanism):
     """Signature, version, mechanism, no server, filler."""
     return b'\xff\0\0\0\0\0\0\0\1\x7f' + b'\3\0' + mechanism.ljust(20, b'\0') + bytes(32)
 
 
-GREETING = _greeting(b'NULL')
+GREETING = greeting(b'NULL')
 
 _MORE, _LONG, _COMMAND = 1, 2, 4
 
@@ -25,6 +25,11 @@ def header(size, more=False, flags=0):
 def _command(name, body):
     body = _short(name) + body
     return header(len(body), flags=_COMMAND) + body
+
+
+def hello(auth):
+    """What presents ``'user:password'``."""
+    return _command(b'HELLO', b''.join(_short(part.encode()) for part in auth.split(':', 1)))
 
 
 def _short(text):
@@ -50,11 +55,10 @@ def shake_hands(service):
     """
     connection = dial(service)
     try:
-        connection.sendall(_greeting(b'PLAIN' if service.auth else b'NULL'))
+        connection.sendall(greeting(b'PLAIN' if service.auth else b'NULL'))
         receive(connection, len(GREETING))
         if service.auth:
-            credentials = (_short(part.encode()) for part in service.auth.split(':', 1))
-            connection.sendall(_command(b'HELLO', b''.join(credentials)))
+            connection.sendall(hello(service.auth))
             receive(connection, receive(connection, 2)[1])
         connection.sendall(_command(b'INITIATE' if service.auth else b'READY', _METADATA))
         receive(connection, receive(connection, 2)[1])
