@@ -1,11 +1,15 @@
-"""An application as the Pyramid cookiecutter lays it out gains a process by what the README says."""
+"""What the README says is enough, for its smallest use and in an application of the cookiecutter's layout."""
 
 import re
+import socket
+import urllib.error
+import urllib.request
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
-from servers import Site
+from servers import Site, wait_for
 
 pytestmark = pytest.mark.filterwarnings("ignore:'cgi' is deprecated:DeprecationWarning")
 
@@ -91,6 +95,12 @@ def readme(language, pattern):
     return example
 
 
+def definition(text, start):
+    """Return a class or function of an example."""
+    start = text.index(start)
+    return text[start : text.index('\n\n\n', start)] + '\n'
+
+
 def lay_out(folder):
     for name, text in LAYOUT.items():
         path = folder / name
@@ -99,20 +109,19 @@ def lay_out(folder):
 
 
 def add_what_the_readme_says(folder):
-    lines = readme('python', "config.add_zmq_process('medias'")
+    lines = readme('python', "'myapp.medias.Medias'")
     assert len(lines.splitlines()) == 2
     change(
         folder / 'myapp/__init__.py', "        config.scan()\n", indent(lines, 8) + "        config.scan()\n"
     )
-    delegate = readme('python', 'class MediaDelegate:')
-    start = delegate.index('class MediaDelegate:')
-    (folder / 'myapp/medias.py').write_text(delegate[start : delegate.index('\n\n\n', start)] + '\n')
+    smallest = readme('python', 'class Medias:')
+    (folder / 'myapp/medias.py').write_text(definition(smallest, 'class Medias:'))
     change(folder / 'development.ini', '[app:main]\n', readme('ini', 'pyams_zmq.ini'))
-    view = readme('python', 'def upload(request)')
+    view = definition(smallest, 'def convert(request)')
     with (folder / 'myapp/views/default.py').open('a') as file:
-        file.write(f"\n\n@view_config(route_name='upload', renderer='json')\n{view}")
+        file.write(f"\n\n@view_config(route_name='convert', renderer='json')\n{view}")
     with (folder / 'myapp/routes.py').open('a') as file:
-        file.write("    config.add_route('upload', '/upload')\n")
+        file.write("    config.add_route('convert', '/convert')\n")
 
 
 def indent(text, width):
@@ -133,7 +142,30 @@ def test_the_readme_is_enough(site):
     change(server.folder / 'development.ini', 'localhost:6543', '127.0.0.1:0')
     server.ini = server.folder / 'development.ini'
     server.pserve()
-    assert server.get('/upload') == {'status': 200, 'body': 'holiday.avi is converted'}
+    assert server.get('/convert') == 'holiday.avi is converted'
     [process] = server.processes()
     assert str(server.ini) in process.cmdline()
     server.end()
+
+
+def test_the_smallest_use_is_complete(site):
+    server: Site = site()
+    with socket.socket() as probe:
+        probe.bind(('127.0.0.1', 0))
+        port = probe.getsockname()[1]
+    app = readme('python', 'class Medias:')
+    (server.folder / 'app.py').write_text(app.replace("'localhost', 6543", f"'127.0.0.1', {port}"))
+    server.server = server.popen('app')
+    body = wait_for(lambda: fetch(f'http://127.0.0.1:{port}/'), log=server.log)
+    assert body == b'holiday.avi is converted'
+    server.server.kill()
+    server.server.wait(10)
+    wait_for(lambda: not server.processes(), log=server.log)
+
+
+def fetch(url):
+    with (
+        suppress(ConnectionError, urllib.error.URLError),
+        urllib.request.urlopen(url, timeout=30) as response,
+    ):
+        return response.read()
