@@ -108,3 +108,10 @@ def test_each_status_is_told_of():
     text = (DOCS / 'messages.rst').read_text()
     assert {number for number in statuses() if f'   * - {number}\n' not in text} == set()
     assert set(statuses()) > {400, 401, 403, 404, 413, 503, 504}
+
+
+def test_each_module_has_its_place():
+    table = re.findall(r'^\| (`.*`) \|', (ROOT / 'CONTRIBUTING.md').read_text(), re.MULTILINE)
+    named = {name for row in table for name in re.findall(r'`(\w+)`', row)}
+    modules = {path.stem for path in (ROOT / 'src/pyams_zmq').iterdir() if path.suffix in ('', '.py')}
+    assert modules - {'__init__', '__main__', '__pycache__', 'locales'} <= named

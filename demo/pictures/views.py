@@ -9,7 +9,7 @@ from pyramid.request import Request
 from pyramid.response import FileResponse, Response
 from pyramid.view import exception_view_config, view_config
 
-from pyams_zmq.wire import Reply
+from pyams_zmq.client import Reply
 
 from .renditions import RENDITIONS
 from .samples import SAMPLES
