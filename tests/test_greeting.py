@@ -145,8 +145,8 @@ def test_another_mechanism_is_told_with_the_first_connection(bound, monkeypatch,
 
 
 def preparing(mechanism):
-    def prepare(*args):
-        socket, url = prepare_socket(*args)
+    def prepare(*args, **options):
+        socket, url = prepare_socket(*args, **options)
         if mechanism == 'PLAIN':
             socket.plain_username, socket.plain_password = b'user', b'password'
         elif mechanism == 'CURVE':
@@ -159,7 +159,6 @@ def preparing(mechanism):
 
 def test_another_key_of_the_process(bound, monkeypatch):
     monkeypatch.setattr(client_module, 'prepare_socket', preparing('CURVE'))
-    monkeypatch.setattr(client_module, '_PAUSE', 0.001)
     reply = ZMQClient(bound('CURVE'), timeout=LONG).call('echo')
     assert (reply.status, reply.delivered) == (401, False)
     assert reply.body == 'The process has another key than its public one given here'

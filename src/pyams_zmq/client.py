@@ -12,6 +12,7 @@ import zmq
 
 from .address import AnyAddress, parse_address
 from .credentials import Auth
+from .curve import ClientKeys, Curve, read_client_keys
 from .greeting import read_mechanism
 from .jobs.client import JobCalls
 from .limits import MAX_MESSAGE_SIZE
@@ -43,6 +44,9 @@ _PAUSE = 0.1
 #: Handshakes with CURVE that a process ends without a reason, before they count as a refusal: it gives none
 #: where what it is sent was meant for another key.
 _HANG_UPS = 5
+
+#: Seconds between two of them.
+_SHORT_PAUSE = 0.02
 
 #: Seconds that whoever hangs up has to tell its mechanism.
 _GREETING_TIMEOUT = 1.0
@@ -78,6 +82,8 @@ class ZMQClient(JobCalls):
     :param timeout: seconds that a call may take
     :param max_message_size: bytes of a message that the process takes, see
         :attr:`pyams_zmq.limits.Limits.max_message_size`; None: any number
+    :param curve: for encrypted connections, two files: the public key of the process, and the secret key of
+        one's own: ``('medias.key', 'web.key_secret')``
     :raises ValueError: where an argument makes no sense
     """
 
@@ -88,15 +94,17 @@ class ZMQClient(JobCalls):
         timeout: float = 10,
         *,
         max_message_size: int | None = MAX_MESSAGE_SIZE,
+        curve: Curve | None = None,
     ) -> None:
         self.address = address
         self.timeout = _seconds(timeout)
         self.max_message_size = max_message_size
         self._auth = auth
+        self._keys = read_client_keys(curve)
         self._lock = threading.Lock()
         self._pid = os.getpid()
         # The first connection finds the mistakes in the arguments.
-        self._idle: list[_Connection] = [_Connection(address, auth)]
+        self._idle: list[_Connection] = [_Connection(address, auth, self._keys)]
 
     def call(self, message_type: str, data: Any = None, *, timeout: float | None = None) -> Reply:
         """Send a message and wait for the reply.
@@ -176,7 +184,7 @@ class ZMQClient(JobCalls):
             remaining = deadline - time.monotonic()
             if remaining <= 0:
                 return Reply.undelivered(503, f'{who}: no connection within {seconds} s')
-            time.sleep(min(_PAUSE, remaining))
+            time.sleep(min(_SHORT_PAUSE if hang_ups else _PAUSE, remaining))
 
     def _ask_for_mechanism(self, deadline: float) -> str | None:
         remaining = min(_GREETING_TIMEOUT, deadline - time.monotonic())
@@ -187,13 +195,13 @@ class ZMQClient(JobCalls):
         while idle is not None and idle.is_over():
             idle.close()
             idle = self._take_idle()
-        return idle or _Connection(self.address, self._auth)
+        return idle or _Connection(self.address, self._auth, self._keys)
 
     def _renew(self) -> '_Connection':
         idle = self._take_idle()
         if idle is not None:
             idle.close()
-        return _Connection(self.address, self._auth)
+        return _Connection(self.address, self._auth, self._keys)
 
     def _take_idle(self) -> '_Connection | None':
         with self._lock:
@@ -235,9 +243,9 @@ def _lost() -> Reply:
 class _Connection:
     """One connection, for one call at a time, and the monitor which tells how it fares."""
 
-    def __init__(self, address: AnyAddress, auth: Auth | None) -> None:
+    def __init__(self, address: AnyAddress, auth: Auth | None, keys: ClientKeys | None) -> None:
         self._pid = os.getpid()
-        self._socket, url = prepare_socket(address, zmq.REQ, 0, 'tcp', auth)
+        self._socket, url = prepare_socket(address, zmq.REQ, 0, 'tcp', auth, curve=keys)
         self._socket.reconnect_ivl = _RECONNECT_IVL
         # Before it connects, so that no event is missed.
         self._monitor = self._socket.get_monitor_socket(_EVENTS)

@@ -82,10 +82,13 @@ def read_passwords(path: AnyPath) -> Passwords:
     :raises SettingError: where it cannot be read, others may read it, or a line makes no sense; the text
         tells the file and the number of the line, and nothing that it holds
     """
+    name = path_text(path)
+    text, mode = read_file(name)
+    check_mode(name, mode, secret=True)
     passwords = Passwords()
     lines: dict[str, int] = {}
-    for number, line in _lines(read_file(path, secret=True)):
-        source = f'{path_text(path)}, line {number}'
+    for number, line in _lines(text):
+        source = f'{name}, line {number}'
         if line != line.strip() or not line.isprintable():
             raise SettingError(f'{source} holds what cannot be seen, such as white space at its end')
         user, _, password = line.partition(':')
@@ -96,7 +99,7 @@ def read_passwords(path: AnyPath) -> Passwords:
         _check(user, password, source)
         passwords[user], lines[user] = password, number
     if not passwords:
-        raise SettingError(f'{path_text(path)} holds no user:password')
+        raise SettingError(f'{name} holds no user:password')
     return passwords
 
 
@@ -107,28 +110,25 @@ def _lines(text: str) -> Iterator[tuple[int, str]]:
             yield number, line.removesuffix('\r')
 
 
-def read_file(path: AnyPath, *, secret: bool) -> str:
-    """Read a file that nobody but its owner may change.
+def read_file(name: str) -> tuple[str, int]:
+    """Read a small file.
 
-    :param secret: whether nobody else may read it either
-    :raises SettingError: where others may, or it cannot be read; the text tells the file and nothing that it
-        holds
+    :returns: what it holds, and its mode
+    :raises SettingError: where it cannot be read; the text tells the file and nothing that it holds
     """
-    name = path_text(path)
     try:
         # Not to wait for whoever writes into what may be a pipe.
-        with open(name, 'rb', opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK)) as file:
+        with open(name, 'rb', opener=lambda path, flags: os.open(path, flags | os.O_NONBLOCK)) as file:
             mode = os.fstat(file.fileno()).st_mode
             if not stat.S_ISREG(mode):
                 raise SettingError(f'{name} is no file')
-            check_mode(name, mode, secret=secret)
             data = file.read(_LARGEST_FILE + 1)
     except OSError as error:
         raise SettingError(f'{name} cannot be read: {error.strerror}') from None
     if len(data) > _LARGEST_FILE:
         raise SettingError(f'{name} has more than {_LARGEST_FILE} bytes')
     try:
-        return data.decode('utf-8-sig')
+        return data.decode('utf-8-sig'), mode
     except UnicodeDecodeError:
         # Without the original, which shows what it holds.
         raise SettingError(f'{name} is not written in UTF-8') from None

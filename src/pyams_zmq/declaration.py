@@ -10,6 +10,7 @@ from zope.interface import implementer
 from .address import connectable
 from .client import ZMQClient
 from .credentials import Passwords, parse_auth, read_passwords
+from .curve import ClientKeys, read_public, read_secret
 from .exceptions import SettingError
 from .interfaces import IZMQDeclarations
 from .limits import MAX_MESSAGE_SIZE
@@ -20,6 +21,14 @@ from .supervisor import Supervisor
 
 if TYPE_CHECKING:
     from .process import ZMQProcess
+
+#: Options that tell what clients present, by the mechanism; those of auth and auth_file are the same one.
+_MECHANISMS = (
+    ('auth',),
+    ('auth_file',),
+    ('curve_secret_key', 'curve_clients', 'curve_server_key', 'curve_key'),
+)
+_CREDENTIALS = ('auth', 'auth_file', 'curve_secret_key', 'curve_server_key', 'curve_key')
 
 
 class Declaration:
@@ -49,8 +58,10 @@ class Declaration:
                 parse(self.options.get(option))
             except ValueError as error:
                 raise SettingError(f'pyams_zmq.{name}.{option}: {error}') from None
-        if 'auth' in self.options and 'auth_file' in self.options:
-            raise SettingError(f'pyams_zmq.{name}: give auth or auth_file, not both')
+        chosen = [next((one for one in ways if one in self.options), None) for ways in _MECHANISMS]
+        names = [one for one in chosen if one is not None]
+        if len(names) > 1:
+            raise SettingError(f'pyams_zmq.{name}: give {" or ".join(names)}: only one mechanism is possible')
         self._run_dir = read_global(settings, 'run_dir')
         self._client: ZMQClient | None = None
         self._supervisor: Supervisor | None = None
@@ -96,7 +107,7 @@ class Declaration:
         run_dir = self.run_dir
         # Or there is an error now, and not with the first call.
         connectable(self.address)
-        self._read_passwords()
+        self._read_credentials()
         path = str(self.source).partition('#')[0]
         if path.endswith('.ini') and not Path(path).is_file():
             raise SettingError(f'pyams_zmq.ini: there is no file {path}')
@@ -123,21 +134,27 @@ class Declaration:
             if 'address' not in options:
                 self.run_dir.make()  # and nobody else's
             address = connectable(self.address)
+            passwords, keys = self._read_credentials()
             client = self._client = ZMQClient(
                 address,
-                self._read_passwords(),
+                passwords,
                 options.get('timeout', 10),
+                curve=keys,
                 max_message_size=options.get('max_message_size', MAX_MESSAGE_SIZE),
             )
         return client
 
-    def _read_passwords(self) -> Passwords | None:
-        """What clients present; the first is this application's own."""
-        path = self.options.get('auth_file')
+    def _read_credentials(self) -> tuple[Passwords | None, ClientKeys | None]:
+        """What this application presents as a client: passwords, the first of which is its own; or keys.
+
+        :raises SettingError: where a file cannot be read
+        """
+        auth, file, *keys = (self.options.get(name) for name in _CREDENTIALS)
         try:
-            return parse_auth(self.options.get('auth')) if path is None else read_passwords(path)
+            passwords = parse_auth(auth) if file is None else read_passwords(file)
+            return passwords, _client_keys(*keys)
         except SettingError as error:
-            raise SettingError(f'pyams_zmq.{self.name}.auth_file: {error}') from None
+            raise SettingError(f'pyams_zmq.{self.name}: {error}') from None
 
     def replace_client(self, client: ZMQClient) -> None:
         """Let another client speak for the process, which is not started then: for tests."""
@@ -183,6 +200,19 @@ class Declaration:
 
     def __repr__(self) -> str:
         return f'<Declaration {self.name}>'
+
+
+def _client_keys(secret: str | None, server: str | None, own: str | None) -> ClientKeys | None:
+    """Read the keys of a client; where it has that of the process itself, it knows its public one."""
+    if secret is None and server is None and own is None:
+        return None
+    if own is None or (server is None and secret is None):
+        raise SettingError(
+            'clients need curve_key, the secret key of this application, and curve_server_key, the public one'
+            ' of the process'
+        )
+    public = read_secret(secret).public if server is None else read_public(server)  # type: ignore[arg-type]
+    return ClientKeys(public, read_secret(own))
 
 
 @implementer(IZMQDeclarations)

@@ -31,7 +31,7 @@ from .metrics import resources
 from .pools import waiting
 from .readiness import Readiness, join
 from .rep import ReplyStream
-from .security import Access, Authenticator, parse_clients, protect
+from .security import Access, Authenticator, is_exposed, parse_clients, protect
 from .stream import Stream
 from .wire import error_text
 
@@ -55,7 +55,9 @@ class ZMQProcess(JobSettings, Access, multiprocessing.Process):
     :param registry: the Pyramid registry that handlers find in the process; by default the current one
     :param workers: number of threads for the delegate's plain methods, 0 to run them on the loop, one at a
         time; None: the class attribute
-    :param auth_file: see :attr:`pyams_zmq.security.Access.auth_file`; None: the class attribute
+    :param auth_file: see :class:`pyams_zmq.security.Access`, as for the following; None: the class attribute
+    :param curve_secret_key: the file of the process's secret key
+    :param curve_clients: the folder with the public keys of its clients
     :raises ValueError: where an address, ``auth``, ``clients`` or a file cannot be read
     """
 
@@ -79,6 +81,8 @@ class ZMQProcess(JobSettings, Access, multiprocessing.Process):
         *,
         workers: int | None = None,
         auth_file: AnyPath | None = None,
+        curve_secret_key: AnyPath | None = None,
+        curve_clients: AnyPath | None = None,
     ) -> None:
         super().__init__()
         self.context: zmq.Context[Any] | None = None
@@ -93,10 +97,13 @@ class ZMQProcess(JobSettings, Access, multiprocessing.Process):
         self.pool: ThreadPoolExecutor | None = None
         #: The jobs of the running process; None without a ``journal``.
         self.jobs: Runner | None = None
-        if workers is not None:
-            self.workers = workers
-        if auth_file is not None:
-            self.auth_file = auth_file
+        given = {
+            'workers': workers,
+            'auth_file': auth_file,
+            'curve_secret_key': curve_secret_key,
+            'curve_clients': curve_clients,
+        }
+        vars(self).update((name, value) for name, value in given.items() if value is not None)
         self.check_options()
         if parse_address(bind_addr).transport == 'ipc' and self.clients:
             raise ValueError(
@@ -234,12 +241,14 @@ class ZMQProcess(JobSettings, Access, multiprocessing.Process):
         self.jobs = self.make_jobs(threadlocals)
         raise_descriptor_limit()
         self.context = zmq.Context()
-        if self.passwords or self.clients:
+        if self.passwords or self.clients or self.curve_keys:
             self.auth_thread = Authenticator(self.context)
             if self.clients:
                 self.auth_thread.allow(*self.clients)
             if self.passwords:
                 self.auth_thread.configure_plain(passwords=self.passwords)
+            if self.curve_keys:
+                self.auth_thread.configure_keys(self.curve_keys.clients)
             self.auth_thread.start()
         # Never the current loop: in a forked child it would be the parent's.
         loop = self.loop = AsyncIOLoop(make_current=False)
@@ -301,9 +310,17 @@ class ZMQProcess(JobSettings, Access, multiprocessing.Process):
 
     def _bind(self, stream: Stream, address: Address) -> int | None:
         if self.auth_thread is not None:
-            protect(stream.socket, plain=bool(self.passwords))
-        stream.listener = listen(stream.socket, address)
-        return stream.listener.port
+            protect(stream.socket, bool(self.passwords), self.curve_keys)
+        listener = stream.listener = listen(stream.socket, address)
+        if self.passwords and is_exposed(listener.endpoint):
+            logger.warning(
+                '%s takes passwords at %s, and whoever is on the way there can read them, as all else: use'
+                ' keys instead (curve_secret_key; "pyams_zmq keys" makes them), or an address of this host'
+                ' alone, as 127.0.0.1',
+                self.name,
+                listener.endpoint,
+            )
+        return listener.port
 
     def _connect(self, socket: Any, address: Address) -> int | None:
         if address.transport == 'tcp' and address.port is None:

@@ -7,14 +7,16 @@ import logging
 import re
 import socket as sockets
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from typing import Any, TypeAlias
 
 import zmq
 import zmq.auth
 
+from .address import parse_address
 from .credentials import AnyPath, Passwords, read_passwords
+from .curve import ServerKeys, read_server_keys
 from .exceptions import SettingError
 from .limits import Limits
 
@@ -42,8 +44,16 @@ class Access(Limits):
     #: A file with ``user:password`` in each line, which nobody but its owner may read; instead of ``auth``.
     auth_file: AnyPath | None = None
 
+    #: The file of the process's secret key, for encrypted connections (CURVE); clients need the public one.
+    curve_secret_key: AnyPath | None = None
+
+    #: A folder with the public keys of the clients that are let in, or the file of a single one.
+    curve_clients: AnyPath | None = None
+
     #: What clients have to present; None: they need not.
     passwords: Passwords | None
+    #: The keys from the files; None: connections are not encrypted.
+    curve_keys: ServerKeys | None
     #: Those of ``auth``.
     _auth: Passwords | None
 
@@ -57,6 +67,12 @@ class Access(Limits):
             if self._auth:
                 raise SettingError('give auth or auth_file, not both')
             self.passwords = read_passwords(self.auth_file)
+        self.curve_keys = read_server_keys(self.curve_secret_key, self.curve_clients)
+        if self.passwords and self.curve_keys:
+            raise SettingError(
+                'give auth or keys (curve_secret_key), not both: a socket has one mechanism, and with keys'
+                ' nobody needs a password'
+            )
 
 
 def parse_clients(clients: str | Iterable[str] | None) -> list[str] | None:
@@ -118,16 +134,29 @@ def resolve(name: str) -> list[Network]:
     return [ipaddress.ip_network(str(entry[4][0]).partition('%')[0]) for entry in found]
 
 
-def protect(socket: zmq.Socket[Any], plain: bool) -> None:
+def protect(socket: zmq.Socket[Any], plain: bool, keys: ServerKeys | None = None) -> None:
     """Make a socket that is about to be bound ask the authenticator about each connection.
 
     :param plain: whether clients have to present a user name and a password
+    :param keys: those of the process, where clients have to have one
     """
     # libzmq aborts on a PLAIN server which enforces a domain that it does not have, so this comes first.
     socket.zap_domain = ZAP_DOMAIN.encode()
     socket.setsockopt(zmq.ZAP_ENFORCE_DOMAIN, 1)
     if plain:
         socket.plain_server = True
+    if keys is not None:
+        socket.curve_publickey, socket.curve_secretkey = keys.pair
+        socket.curve_server = True
+
+
+def is_exposed(endpoint: str) -> bool:
+    """Whether other hosts may reach an endpoint, as 0MQ writes it."""
+    address = parse_address(endpoint)
+    if address.transport != 'tcp':
+        return False
+    ip = ipaddress.ip_address(address.host.partition('%')[0])
+    return not (getattr(ip, 'ipv4_mapped', None) or ip).is_loopback
 
 
 class Authenticator(zmq.auth.Authenticator):
@@ -141,6 +170,7 @@ class Authenticator(zmq.auth.Authenticator):
     def __init__(self, context: 'zmq.Context[Any]') -> None:
         super().__init__(context, log=logger)
         self._networks: set[Network] = set()
+        self._keys: dict[bytes, str] = {}
         self._thread: threading.Thread | None = None
 
     def allow(self, *addresses: str) -> None:
@@ -162,6 +192,13 @@ class Authenticator(zmq.auth.Authenticator):
         networks = [network for name in addresses for network in resolve(name)]
         super().deny(*addresses)
         self._networks.update(networks)
+
+    def configure_keys(self, keys: Mapping[bytes, str]) -> None:
+        """Let in clients with these keys, beside those of ``configure_curve``.
+
+        :param keys: names of users, by their public keys in 32 bytes
+        """
+        self._keys.update(keys)
 
     def start(self) -> None:
         """Start answering."""
@@ -244,6 +281,8 @@ class Authenticator(zmq.auth.Authenticator):
         return name if same and expected is not None else None
 
     def _check_curve(self, loop: asyncio.AbstractEventLoop, domain: str, key: bytes) -> str | None:
+        if key in self._keys:
+            return self._keys[key]
         if domain not in (self.credentials_providers or self.certs):
             domain = '*'
         allowed, _ = loop.run_until_complete(self._authenticate_curve(domain, key))

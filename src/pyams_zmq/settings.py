@@ -163,6 +163,10 @@ OPTIONS = {
         Option(
             'auth_file', FILE, '', 'a file with one user:password a line, instead of auth', of_process=True
         ),
+        Option('curve_secret_key', FILE, '', "the process's secret key", of_process=True),
+        Option('curve_clients', FILE, '', 'the folder of the public keys of its clients', of_process=True),
+        Option('curve_server_key', FILE, '', "for clients: the process's public key"),
+        Option('curve_key', FILE, '', "for clients: this application's secret key"),
         Option('clients', Kind(_text, 'addresses, networks and host names'), '', 'the hosts that are let in'),
         Option('timeout', SECONDS, '10', 'how long a call may take'),
         Option('start', START, 'request', 'when the process is started'),

@@ -8,6 +8,8 @@ import zmq
 
 from .address import AnyAddress, parse_address
 from .credentials import Auth, parse_auth
+from .curve import Curve, read_client_keys
+from .exceptions import SettingError
 from .wire import decode
 
 _MAX_SOCKETS = 16384
@@ -63,6 +65,8 @@ def zmq_socket(
     linger: int = 0,
     protocol: str = 'tcp',
     auth: Auth | None = None,
+    *,
+    curve: Curve | None = None,
 ) -> 'zmq.Socket[bytes]':
     """Connect a socket to a process.
 
@@ -73,9 +77,11 @@ def zmq_socket(
     :param linger: milliseconds that unsent messages may take to leave after the socket is closed
     :param protocol: transport of an address that names none
     :param auth: ``'user:password'`` or ``{'user': 'password'}``; None or empty to present none
-    :raises ValueError: where the address or ``auth`` makes no sense
+    :param curve: for an encrypted connection, two files: the public key of the process, and the secret key of
+        one's own: ``('medias.key', 'web.key_secret')``
+    :raises ValueError: where the address, ``auth`` or ``curve`` makes no sense
     """
-    socket, url = prepare_socket(address, socket_type, linger, protocol, auth)
+    socket, url = prepare_socket(address, socket_type, linger, protocol, auth, curve=curve)
     connect(socket, url)
     return socket
 
@@ -92,18 +98,29 @@ def connect(socket: 'zmq.Socket[bytes]', url: str) -> None:
 
 
 def prepare_socket(
-    address: AnyAddress, socket_type: int, linger: int, protocol: str, auth: Auth | None
+    address: AnyAddress,
+    socket_type: int,
+    linger: int,
+    protocol: str,
+    auth: Auth | None,
+    *,
+    curve: Curve | None,
 ) -> tuple['zmq.Socket[bytes]', str]:
     """Make a socket, and what it is to connect to; parameters and errors as for :func:`zmq_socket`."""
     target = parse_address(address, protocol)
     if target.transport == 'tcp' and target.port is None:
         raise ValueError(f"{address!r} has no port: give 'host:port' or (host, port)")
-    users = parse_auth(auth)
+    users, keys = parse_auth(auth), read_client_keys(curve)
+    if users and keys:
+        raise SettingError('give auth or curve, not both: a socket has one mechanism')
     socket = shared_context().socket(socket_type, socket_class=ClientSocket)
     socket.linger = linger
     socket.ipv6 = target.ipv6
     if users:
         socket.plain_username, socket.plain_password = (text.encode() for text in users.first)
+    if keys:
+        socket.curve_serverkey = keys.server
+        socket.curve_publickey, socket.curve_secretkey = keys.pair
     return socket, target.url
 
 

@@ -16,6 +16,7 @@ COMMANDS = {
     'ping': 'ask whether processes answer',
     'status': 'show how processes fare',
     'call': 'send a message and show the reply',
+    'keys': 'make keys for encrypted connections',
 }
 
 #: As the shell tells it of a program that Ctrl-C has ended.

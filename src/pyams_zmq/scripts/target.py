@@ -12,6 +12,8 @@ from ..credentials import read_passwords
 from ..exceptions import SettingError
 from ..wire import Reply, encode
 
+_CREDENTIALS = ('auth_file', 'curve_server_key', 'curve_key')
+
 
 class Target(NamedTuple):
     """A process that a command speaks to."""
@@ -43,6 +45,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         '--auth-file', metavar='FILE', help='a file with user:password, which only its owner may read'
     )
+    group.add_argument('--curve-server-key', metavar='FILE', help='the public key of the process')
+    group.add_argument('--curve-key', metavar='FILE', help="a secret key of one's own")
 
 
 def find(arguments: argparse.Namespace, source: str | None, names: Sequence[str]) -> list[Target]:
@@ -54,8 +58,11 @@ def find(arguments: argparse.Namespace, source: str | None, names: Sequence[str]
     """
     if arguments.address is not None:
         return [_by_address(arguments)]
-    if arguments.auth_file is not None:
-        raise SettingError('--auth-file goes with --address; the .ini file tells what its own processes want')
+    if any(getattr(arguments, name) is not None for name in _CREDENTIALS):
+        raise SettingError(
+            '--auth-file, --curve-server-key and --curve-key go with --address; the .ini file tells what its'
+            ' own processes want'
+        )
     if source is None:
         raise SettingError('give an .ini file, or the --address of a process')
     from .source import read_declaration, read_declarations  # noqa: PLC0415 (an address needs less)
@@ -67,9 +74,15 @@ def find(arguments: argparse.Namespace, source: str | None, names: Sequence[str]
 
 
 def _by_address(arguments: argparse.Namespace) -> Target:
-    auth = None if arguments.auth_file is None else read_passwords(arguments.auth_file)
+    auth, server, own = (getattr(arguments, name) for name in _CREDENTIALS)
+    passwords = None if auth is None else read_passwords(auth)
+    if (server is None) != (own is None):
+        raise SettingError('--curve-server-key and --curve-key go together')
+    curve = None if own is None else (server, own)
     try:
-        return Target(arguments.address, ZMQClient(arguments.address, auth))
+        return Target(arguments.address, ZMQClient(arguments.address, passwords, curve=curve))
+    except SettingError:
+        raise
     except ValueError as error:
         raise SettingError(f'--address: {error}') from None
 

@@ -26,9 +26,11 @@ def running(process: ZMQProcess, timeout: float = 30.0) -> Iterator[ZMQClient]:
     :returns: a client of it
     :raises ProcessStartError: where it could not start
     """
+    keys = None if process.curve_keys is None else process.curve_keys.add_client('testing')
     process.start()
     try:
-        with ZMQClient(process.wait_ready(timeout), process.passwords, timeout) as client:
+        endpoint = process.wait_ready(timeout)
+        with ZMQClient(endpoint, process.passwords, timeout, curve=keys) as client:
             yield client
     finally:
         process_exit_func(process)
