@@ -1,9 +1,14 @@
 """What a stranger who has read the documentation and the sources tries: see ``docs/security.rst``."""
 
+import logging
+from contextlib import suppress
+
 import pytest
 
 import work
-from peers import handler_of
+from chaos import zmtp
+from chaos.target import Target
+from peers import handler_of, message
 from pyams_zmq.exceptions import ExitCode, ProcessStartError
 from services import Process
 
@@ -34,3 +39,76 @@ def test_a_journal_that_others_may_change(start, tmp_path):
 
 def with_journal(path):
     return type('Configured', (Process,), {'journal': str(path)})
+
+
+# Doors: whoever knows the protocol better than 0MQ's own clients
+
+REQUEST = zmtp.header(0, more=True) + zmtp.header(len(message('echo', 1))) + message('echo', 1)
+PLAIN = zmtp.greeting(b'PLAIN')
+WRONG, RIGHT = zmtp.hello('honest:wrong'), zmtp.hello('honest:sesame')
+
+#: Who waits for an answer after each step, and goes on whatever that is.
+WORDS = {
+    # Which has no greeting, but begins with an identity.
+    'ZMTP 1.0': [b'\1\0', b'\1\1' + bytes([len(message('echo', 1)) + 1, 0]) + message('echo', 1)],
+    'ZMTP 2.0': [b'\xff\0\0\0\0\0\0\0\1\x7f\1\3\0\0', REQUEST],
+    'NULL, without an introduction': [zmtp.GREETING, REQUEST],
+    'NULL': [zmtp.GREETING, zmtp.READY, REQUEST],
+    'CURVE': [zmtp.greeting(b'CURVE'), REQUEST],
+    'GSSAPI': [zmtp.greeting(b'GSSAPI'), REQUEST],
+    'no mechanism': [zmtp.greeting(b''), zmtp.READY, REQUEST],
+    'no HELLO': [PLAIN, REQUEST],
+    'INITIATE without HELLO': [PLAIN, zmtp.INITIATE, REQUEST],
+    'all at once': [PLAIN, WRONG + zmtp.INITIATE + REQUEST],
+    'a message after a wrong password': [PLAIN, WRONG, REQUEST],
+    'INITIATE after a wrong password': [PLAIN, WRONG, zmtp.INITIATE, REQUEST],
+    'the right password after a wrong one': [PLAIN, WRONG + RIGHT, zmtp.INITIATE, REQUEST],
+    'no INITIATE': [PLAIN, RIGHT, REQUEST],
+}
+LET_IN = [PLAIN, RIGHT, zmtp.INITIATE, REQUEST]
+
+
+@pytest.mark.parametrize(
+    ('auth', 'clients', 'let_in'),
+    [
+        ('honest:sesame', None, [LET_IN]),
+        ('honest:sesame', '127.0.0.1', [LET_IN]),
+        ('honest:sesame', '10.0.0.1', []),
+        (None, '10.0.0.1', []),
+        (None, '127.0.0.1', [WORDS['NULL']]),
+    ],
+)
+def test_words_that_open_no_door(start, log_file, auth, clients, let_in):
+    process = start('127.0.0.1', handler_of(Recorder()), auth, clients, cls=Hasty)
+    service = Target(process.pid, process.endpoint)
+    for name, words in [*WORDS.items(), ('let in', LET_IN)]:
+        assert (b'[200' in said(service, words)) == (words in let_in), name
+    assert log_file.read_text().count('executed') == len(let_in)
+
+
+def said(service, words):
+    """What a service answers."""
+    answer = b''
+    with zmtp.dial(service) as connection, suppress(OSError):
+        for index, step in enumerate(words):
+            connection.sendall(step)
+            while part := connection.recv(4096):
+                answer += part
+                if index or len(answer) >= len(zmtp.GREETING):
+                    break
+        # Until it hangs up, or there is what should not.
+        while b'[200' not in answer and (part := connection.recv(4096)):
+            answer += part
+    return answer
+
+
+class Recorder:
+    process = None
+
+    def echo(self, data):
+        logging.getLogger('recorder').info('executed')
+        return [200, data]
+
+
+class Hasty(Process):
+    handshake_timeout = 0.2

@@ -41,6 +41,7 @@ _METADATA = b''.join(
     _short(name) + struct.pack('>I', len(value)) + value
     for name, value in ((b'Socket-Type', b'DEALER'), (b'Identity', b''))
 )
+READY, INITIATE = _command(b'READY', _METADATA), _command(b'INITIATE', _METADATA)
 
 
 def dial(service, timeout=30):
@@ -60,7 +61,7 @@ def shake_hands(service):
         if service.auth:
             connection.sendall(hello(service.auth))
             receive(connection, receive(connection, 2)[1])
-        connection.sendall(_command(b'INITIATE' if service.auth else b'READY', _METADATA))
+        connection.sendall(INITIATE if service.auth else READY)
         receive(connection, receive(connection, 2)[1])
     except BaseException:
         connection.close()
