@@ -12,6 +12,7 @@ import tempfile
 import threading
 import time
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
@@ -181,7 +182,13 @@ class Load:
             self._over.wait(self._pause * 10)
 
     def all_once(self):
-        """Each attack, under load."""
+        """Each attack, under load; and each thread of the service is made."""
+        with self._service.client(PATIENCE) as client, ThreadPoolExecutor() as callers:
+            jobs = [client.submit('nap', 0.2).body['job'] for _ in range(2)]
+            for status, _ in callers.map(partial(client.call, 'slow'), [0.2, 0.2]):
+                assert status == 200
+            for job in jobs:
+                assert client.wait(job, PATIENCE).ok
         deadline = time.monotonic() + 4 * PATIENCE
         with self.under_way():
             while self.done['attacks'] < len(ATTACKS):

@@ -13,6 +13,10 @@ class Soaked(Delegate):
     def work(self, data):
         return [200, data]
 
+    @job
+    def nap(self, seconds):
+        return self.slow(seconds)
+
 
 class Handler(ZMQMessageHandler):
     handler = Soaked
