@@ -88,8 +88,11 @@ class Work:
     def block(self, data, progress):
         begun.release()
         progress(1, 2, 'half')
-        while not gate.wait(0.01):
-            progress.check()
+        try:
+            while not gate.wait(0.01):
+                progress.check()
+        finally:
+            cleaned.release()
         return [200, data]
 
     @job

@@ -9,6 +9,7 @@ import sys
 import time
 from bisect import bisect_left
 from collections import deque
+from functools import cache
 from itertools import accumulate
 from pathlib import Path
 from typing import Any
@@ -117,6 +118,14 @@ class Failures:
     def status(self) -> list[dict[str, Any]]:
         """What ``_status`` tells: the newest first."""
         return list(reversed(self._last))
+
+
+@cache
+def version() -> str:
+    """Return the version of pyams_zmq."""
+    from importlib import metadata  # noqa: PLC0415 (it takes long to import, and is seldom needed)
+
+    return metadata.version('pyams_zmq')
 
 
 def resources() -> dict[str, Any]:

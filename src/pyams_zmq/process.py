@@ -8,7 +8,7 @@ import signal
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
-from functools import cache, partial
+from functools import partial
 from multiprocessing.process import BaseProcess
 from typing import Any
 
@@ -27,7 +27,7 @@ from .jobs.runner import Runner
 from .jobs.service import JobSettings
 from .limits import raise_descriptor_limit
 from .listener import Listener, listen
-from .metrics import resources
+from .metrics import resources, version
 from .pools import waiting
 from .readiness import Readiness, join
 from .rep import ReplyStream
@@ -344,7 +344,7 @@ class ZMQProcess(JobSettings, Access, multiprocessing.Process):
         """
         return {
             'pid': os.getpid(),
-            'version': _version(),
+            'version': version(),
             'uptime': round(time.monotonic() - self._started_at, 3),
             'workers': self.workers,
             'waiting': waiting(self.pool),
@@ -404,13 +404,6 @@ class ZMQProcess(JobSettings, Access, multiprocessing.Process):
             term = threading.Thread(target=self.context.term, daemon=True)
             term.start()
             term.join(2 * _LINGER / 1000)
-
-
-@cache
-def _version() -> str:
-    from importlib.metadata import version  # noqa: PLC0415 (it takes long to import, and is seldom needed)
-
-    return version('pyams_zmq')
 
 
 def process_exit_func(process: BaseProcess | None = None) -> None:

@@ -215,7 +215,7 @@ OPTIONS = {
         ),
         Option(
             'executor',
-            Kind(_text, 'threads:N or processes:N'),
+            Kind(_text, 'threads:N, processes:N, dask:ADDRESS, or a dotted name'),
             'threads:4',
             'what runs the jobs, N at once',
             of_process=True,

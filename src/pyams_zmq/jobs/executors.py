@@ -1,71 +1,24 @@
-"""What runs the jobs: threads of the process, or something else that takes the same part."""
+"""Which executors there are, and how a process's setting ``executor`` names them."""
 
+import re
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 from ..exceptions import SettingError
+from .executor import JobExecutor
+from .foreign import Foreign
 from .processes import Processes
-from .progress import Progress, Report
-from .work import Outcome, Task, perform
+from .threads import Threads
 
 #: What nobody needs more of on one machine.
 _MAX_SLOTS = 1000
 
+_BUILT_IN: dict[str, type[Threads | Processes]] = {'threads': Threads, 'processes': Processes}
 
-class JobExecutor(Protocol):
-    """Runs jobs. Its methods are called on the loop of the process."""
+_SCHEDULER = re.compile(r'[a-z]+://[^\s/]+')
 
-    #: How many jobs it runs at once; it is not given more.
-    slots: int
-
-    #: Whether :meth:`cancel` ends a job by force, so that it has not to be asked for.
-    forceful: bool
-
-    #: Whether jobs run in the process itself, with its delegate, and not elsewhere with a fresh one.
-    local: bool
-
-    def submit(self, task: Task, report: Callable[[Report], Any]) -> 'Future[Outcome]':
-        """Run a job.
-
-        :param report: to be called with what the job tells of its progress, from any thread
-        :returns: its outcome; an exception counts as an interruption
-        """
-
-    def cancel(self, job: str) -> None:
-        """Let the progress object of a running job say that it is not wanted, or end the job by force."""
-
-    def close(self) -> None:
-        """End, with the jobs that are still running where that can be."""
-
-
-class Threads:
-    """Runs jobs in threads of the process.
-
-    :param slots: how many at once
-    :param initializer: called in each thread before its first job
-    """
-
-    forceful = False
-    local = True
-
-    def __init__(self, slots: int, initializer: Callable[[], Any]) -> None:
-        self.slots = slots
-        self._pool = ThreadPoolExecutor(slots, 'pyams_zmq-job', initializer)
-        self._cancelled: set[str] = set()
-
-    def submit(self, task: Task, report: Callable[[Report], Any]) -> 'Future[Outcome]':
-        progress = Progress(task.id, task.type, task.attempt, report, lambda: task.id in self._cancelled)
-        future = self._pool.submit(perform, task, progress)
-        future.add_done_callback(lambda _: self._cancelled.discard(task.id))
-        return future
-
-    def cancel(self, job: str) -> None:
-        self._cancelled.add(job)
-
-    def close(self) -> None:
-        self._pool.shutdown()
+_FACTORY = re.compile(r'([^\W\d]\w*(?:[.:][^\W\d]\w*)+)(?::(\d+))?')
 
 
 class ExecutorSetting(NamedTuple):
@@ -80,16 +33,38 @@ class ExecutorSetting(NamedTuple):
 def parse_executor(text: Any) -> ExecutorSetting:
     """Read what a process's ``executor`` says, without making it.
 
-    :param text: ``'threads:4'`` or ``'processes:4'``
+    :param text: ``'threads:4'``, ``'processes:4'``, ``'dask:tcp://scheduler:8786'``, or the dotted name of
+        what makes a :class:`concurrent.futures.Executor`, ``'package.module.factory'`` or
+        ``'concurrent.futures.ProcessPoolExecutor:4'``
     :raises SettingError: where it makes no sense
     """
-    kind, _, slots = text.partition(':') if isinstance(text, str) else ('', '', '')
-    if kind in _KINDS and slots.isascii() and slots.isdigit() and 0 < int(slots[:9]) <= _MAX_SLOTS:
-        made: type[Threads | Processes] = _KINDS[kind]
-        return ExecutorSetting(made.forceful, partial(made, int(slots)))
+    kind, _, rest = text.partition(':') if isinstance(text, str) else ('', '', '')
+    if kind in _BUILT_IN:
+        if _slots(rest):
+            made = _BUILT_IN[kind]
+            return ExecutorSetting(made.forceful, partial(made, _slots(rest)))
+    elif kind == 'dask':
+        if _SCHEDULER.fullmatch(rest):
+            return ExecutorSetting(False, lambda _: _make_dask(rest))
+    elif (named := _FACTORY.fullmatch(str(text))) and (named[2] is None or _slots(named[2])):
+        return ExecutorSetting(False, lambda _: Foreign(named[1], _slots(named[2] or '')))
     raise SettingError(
-        f"executor is 'threads:N' or 'processes:N', with N from 1 to {_MAX_SLOTS}, not {text!r}"
+        f"executor is 'threads:N' or 'processes:N', with N from 1 to {_MAX_SLOTS}, 'dask:tcp://HOST:PORT', or"
+        f" the dotted name of what makes an executor, 'package.module.factory:N', not {text!r}"
     )
 
 
-_KINDS: dict[str, type[Threads | Processes]] = {'threads': Threads, 'processes': Processes}
+def _slots(text: str) -> int:
+    """Read how many jobs run at once; 0 where it makes no sense."""
+    slots = int(text[:9]) if text.isascii() and text.isdigit() else 0
+    return slots if slots <= _MAX_SLOTS else 0
+
+
+def _make_dask(address: str) -> JobExecutor:
+    try:
+        from .dask import Dask  # noqa: PLC0415 (an extra)
+    except ImportError as error:
+        raise SettingError(
+            f"executor='dask:{address}' needs the extra 'dask': pip install 'pyams_zmq[dask]' ({error})"
+        ) from None
+    return Dask(address)

@@ -4,10 +4,11 @@ import logging
 import signal
 import threading
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import BrokenExecutor, Future, ThreadPoolExecutor
 from contextlib import suppress
 from typing import Any
 
+from .executor import ExecutorError, JobExecutor
 from .nursery import Nursery, Worker
 from .progress import Report
 from .work import Outcome, Task
@@ -18,7 +19,7 @@ logger = logging.getLogger(__name__)
 GRACE = 5.0
 
 
-class Processes:
+class Processes(JobExecutor):
     """Runs jobs in worker processes, one job a worker at a time.
 
     A worker that dies takes its job with it and no other, and is replaced. So it is no
@@ -29,7 +30,6 @@ class Processes:
     """
 
     forceful = True
-    local = False
 
     def __init__(self, slots: int, initializer: Callable[[], Any]) -> None:
         self.slots = slots
@@ -50,7 +50,11 @@ class Processes:
 
     def _run(self, task: Task, report: Callable[[Report], Any]) -> Outcome:
         try:
-            return self._employ(self._hire(), task, report)
+            try:
+                worker = self._hire()
+            except OSError as error:
+                raise ExecutorError(f'there is no worker process to be had: {error}') from error
+            return self._employ(worker, task, report)
         finally:
             with self._lock:
                 del self._busy[task.id]
@@ -89,7 +93,9 @@ class Processes:
                 self._idle.append(worker)
                 return outcome
         end = worker.nursery.dismiss(worker)
-        return outcome or Outcome(None, f'its worker {end}', interrupted=True)
+        if outcome is None:
+            raise BrokenExecutor(f'its worker {end}')
+        return outcome
 
     def cancel(self, job: str) -> None:
         with self._lock:

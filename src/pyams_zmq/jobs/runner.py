@@ -5,14 +5,15 @@ import inspect
 import logging
 import pickle
 from collections.abc import Callable, Sequence
+from concurrent.futures import BrokenExecutor
 from contextlib import suppress
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 from ..exceptions import ReplyError, SettingError
 from ..wire import encode, error_text
 from .decorator import JobOptions, jobs_of
-from .executors import JobExecutor
+from .executor import ExecutorError, JobExecutor
 from .journal import Journal, JournalFault
 from .progress import Report
 from .store import Claim, Store
@@ -25,6 +26,14 @@ _HOUSEKEEPING = 60.0
 
 #: Seconds before the journal is tried again after an error.
 _PAUSE = 1.0
+
+
+class Interruption(NamedTuple):
+    """Why an attempt came to no end of its own."""
+
+    reason: str
+    #: Whether the job may have been what did it.
+    blamed: bool
 
 
 class Run:
@@ -90,6 +99,7 @@ class Runner:
         if self._draining:
             return
         loop = asyncio.get_running_loop()
+        self.executor.on_change = partial(loop.call_soon_threadsafe, self._work.set)
         self._taker = loop.create_task(self._take())
         self._cleaner = loop.create_task(self._clean())
 
@@ -102,7 +112,7 @@ class Runner:
             self._work.clear()
             free = self.executor.slots - len(self.running)
             due = None
-            if free:
+            if free > 0:
                 claims, due = await self._record(partial(Store.claim, number=free, known=self.types))
                 for claim in claims:
                     self._begin(claim)
@@ -115,21 +125,7 @@ class Runner:
 
     async def _execute(self, run: Run) -> None:
         claim = run.claim
-        delegate = self._delegate
-        factory = (lambda: delegate) if self.executor.local else type(delegate)
-        task = Task(claim.id, claim.type, claim.attempt, claim.frames, self._json_load, factory)
-        timer = None
-        try:
-            future = self.executor.submit(task, partial(setattr, run, 'report'))
-            if run.options.timeout is not None:
-                timer = asyncio.get_running_loop().call_later(run.options.timeout, self._time_out, run)
-            outcome = await asyncio.wrap_future(future)
-        except Exception as error:
-            logger.exception('The executor could not run the job %s (%s)', claim.id, claim.type)
-            outcome = Outcome(None, f'{type(error).__name__}: {error}', interrupted=True)
-        finally:
-            if timer is not None:
-                timer.cancel()
+        outcome = await self._attempt(run)
         try:
             await self._record(self._judge(run, outcome))
         except Exception as error:
@@ -139,22 +135,52 @@ class Runner:
         del self.running[claim.id]
         self._work.set()
 
+    async def _attempt(self, run: Run) -> Outcome | Interruption:
+        """Have a job run once."""
+        claim, delegate, timeout = run.claim, self._delegate, run.options.timeout
+        factory = (lambda: delegate) if self.executor.local else type(delegate)
+        task = Task(claim.id, claim.type, claim.attempt, claim.frames, self._json_load, factory)
+        timer = None
+        try:
+            future = self.executor.submit(task, partial(setattr, run, 'report'))
+            if timeout is not None:
+                timer = asyncio.get_running_loop().call_later(timeout, self._time_out, run)
+            return await asyncio.wrap_future(future)
+        except BrokenExecutor as error:
+            return Interruption(str(error) or 'its worker died', blamed=True)
+        except (ExecutorError, asyncio.CancelledError) as error:
+            logger.warning('The job %s (%s) is tried again: %s', claim.id, claim.type, error_text(error))
+            return Interruption(error_text(error), blamed=False)
+        except Exception as error:
+            logger.exception('The executor could not run the job %s (%s)', claim.id, claim.type)
+            return Outcome(500, encode(error_text(error)).decode())
+        finally:
+            if timer is not None:
+                timer.cancel()
+
     def _time_out(self, run: Run) -> None:
         run.timed_out = True
         self.executor.cancel(run.claim.id)
 
-    def _judge(self, run: Run, outcome: Outcome) -> Callable[[Store], None]:
+    def _judge(self, run: Run, outcome: Outcome | Interruption) -> Callable[[Store], None]:
         """Return what has to be recorded of the end of an attempt."""
         claim, options = run.claim, run.options
-        failed = outcome.status is None or outcome.status >= 400
+        failed = isinstance(outcome, Interruption) or outcome.status is None or outcome.status >= 400
         if failed and run.timed_out and not run.cancelled:
             outcome = Outcome(504, encode(f'TimeoutError: it took longer than {options.timeout} s').decode())
         if outcome == CANCELLED or (run.cancelled and failed):
             return lambda store: store.end(claim.seq, 'cancelled', None, None)
         delay = options.delay(claim.failures + claim.interruptions + 1)
-        if outcome.interrupted:
-            reason, limit = outcome.body or 'its worker died', self._max_interruptions
-            return lambda store: store.interrupt(claim.seq, reason, limit, delay)
+        if isinstance(outcome, Interruption):
+            if outcome.blamed:
+                return partial(
+                    Store.interrupt,
+                    seq=claim.seq,
+                    reason=outcome.reason,
+                    limit=self._max_interruptions,
+                    delay=delay,
+                )
+            return lambda store: store.postpone(claim.seq, _PAUSE)
         status, body = outcome.status or 0, outcome.body or 'null'
         if status >= 500 and claim.failures < options.retries:
             return lambda store: store.put_back(claim.seq, status, body, delay)

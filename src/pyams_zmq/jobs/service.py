@@ -18,8 +18,9 @@ class JobSettings(Limits):
     #: None: the process has no jobs.
     journal: str | None = None
 
-    #: What runs the jobs: ``'threads:N'``, N at once in threads of the process, or ``'processes:N'``, in
-    #: worker processes, which can be ended by force.
+    #: What runs the jobs: ``'threads:N'``, N at once in threads of the process; ``'processes:N'``, in worker
+    #: processes, which can be ended by force; ``'dask:tcp://HOST:PORT'``, on a cluster; or the dotted name of
+    #: what makes a :class:`concurrent.futures.Executor`.
     executor: str = 'threads:4'
 
     #: Whether a job that was accepted survives a loss of power, and not only the end of the process.

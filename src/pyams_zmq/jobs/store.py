@@ -197,6 +197,18 @@ class Store:
         """
         self._drop_unwanted(seq)
         self._fail_interrupted(reason, limit, seq)
+        self._wait(seq, delay)
+
+    def postpone(self, seq: int, delay: float) -> None:
+        """Let a job wait that could not be run, which is not its fault.
+
+        :param delay: seconds
+        """
+        self._drop_unwanted(seq)
+        self.excuse(seq)
+        self._wait(seq, delay)
+
+    def _wait(self, seq: int, delay: float) -> None:
         self._execute(
             "UPDATE job SET state = 'queued', due = ? WHERE seq = ? AND state = 'running'",
             (time.time() + delay, seq),
@@ -218,9 +230,13 @@ class Store:
             (body, time.time(), limit, seq),
         )
 
-    def excuse(self) -> None:
-        """Do not blame the running jobs for the end of the process, which was asked to end."""
-        self._execute("UPDATE job SET interruptions = max(interruptions - 1, 0) WHERE state = 'running'")
+    def excuse(self, seq: int | None = None) -> None:
+        """Do not blame the running jobs, or one of them, for the end of what runs them."""
+        self._execute(
+            'UPDATE job SET interruptions = max(interruptions - 1, 0)'
+            " WHERE state = 'running' AND (?1 IS NULL OR seq = ?1)",
+            (seq,),
+        )
 
     # What callers ask for
 

@@ -34,12 +34,10 @@ class Task(NamedTuple):
 class Outcome(NamedTuple):
     """How an attempt ended."""
 
-    #: As in a reply; None where the job was cancelled, or interrupted.
+    #: As in a reply; None where the job was cancelled.
     status: int | None
-    #: JSON; where it was interrupted, why.
+    #: JSON.
     body: str | None
-    #: Whether what ran it died.
-    interrupted: bool = False
 
 
 class JobEnded(SystemExit):

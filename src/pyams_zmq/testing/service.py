@@ -13,6 +13,7 @@ import zmq.asyncio
 from pyramid.threadlocal import manager
 from tornado.platform.asyncio import AsyncIOLoop
 
+from ..jobs.executor import JobExecutor
 from ..jobs.journal import Journal
 from ..jobs.progress import Progress, Report
 from ..jobs.runner import Runner
@@ -129,11 +130,10 @@ class _Here(Executor):
         return future
 
 
-class _JobsHere:
-    """Runs jobs at once: see :class:`pyams_zmq.jobs.executors.JobExecutor`."""
+class _JobsHere(JobExecutor):
+    """Runs jobs at once."""
 
     slots = 1
-    forceful = False
     local = True
 
     def submit(self, task: Task, report: Callable[[Report], Any]) -> 'Future[Outcome]':
