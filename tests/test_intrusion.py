@@ -1,14 +1,19 @@
 """What a stranger who has read the documentation and the sources tries: see ``docs/security.rst``."""
 
 import logging
-from contextlib import suppress
+import re
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, suppress
 
+import psutil
 import pytest
 
 import work
 from chaos import zmtp
+from chaos.service import Attacked, Handler
 from chaos.target import Target
 from peers import handler_of, message
+from pyams_zmq import security
 from pyams_zmq.exceptions import ExitCode, ProcessStartError
 from services import Process
 
@@ -39,6 +44,59 @@ def test_a_journal_that_others_may_change(start, tmp_path):
 
 def with_journal(path):
     return type('Configured', (Process,), {'journal': str(path)})
+
+
+# Too much of it
+
+
+def test_a_crowd_at_the_door_does_not_fill_the_disk(start, log_file, wait_until, monkeypatch):
+    """But the log tells how many there were."""
+    monkeypatch.setattr(security, '_SPAN', 0.5)
+    process = start('127.0.0.1', handler_of(Recorder()), 'honest:sesame')
+    service = Target(process.pid, process.endpoint)
+    refused = 0
+
+    def told():
+        nonlocal refused
+        with zmtp.dial(service) as connection:
+            connection.sendall(PLAIN)
+            zmtp.receive(connection, len(PLAIN))
+            connection.sendall(WRONG)
+            assert b'400' in connection.recv(4096)
+        refused += 1
+        return 'further connections were refused' in log_file.read_text()
+
+    wait_until(told)
+    log = log_file.read_text()
+    lines = log.count('Connection refused: wrong user name or password from 127.0.0.1')
+    others = sum(map(int, re.findall('([0-9]+) further connections were refused', log)))
+    assert others >= 1
+    assert lines + others == refused
+
+
+@pytest.mark.parametrize('auth', [None, 'honest:sesame'])
+def test_a_process_without_descriptors_ends_in_order(start, auth, wait_until):
+    process = start(
+        '127.0.0.1', Handler, auth, cls=type('Poor', (Attacked,), {'descriptors': 80, 'workers': 1})
+    )
+    service = Target(process.pid, process.endpoint, auth)
+    with (
+        service.client() as one,
+        service.client() as other,
+        ExitStack() as stack,
+        ThreadPoolExecutor() as pool,
+    ):
+        assert one.call('echo', 1) == other.call('echo', 1) == (200, 1)
+        assert one.call('_status').ok  # which imports what it needs
+        for _ in range(100):
+            stack.enter_context(zmtp.dial(service))
+        wait_until(lambda: psutil.Process(process.pid).num_fds() >= 80)
+        reply = pool.submit(one.call, 'slow', 0.3)
+        wait_until(lambda: other.call('_status').body['in_flight'])
+        process.stop()
+        process.join(30)
+        assert reply.result() == (200, 0.3)
+    assert process.exitcode == ExitCode.OK
 
 
 # Doors: whoever knows the protocol better than 0MQ's own clients

@@ -7,6 +7,7 @@ import logging
 import re
 import socket as sockets
 import threading
+import time
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from typing import Any, TypeAlias
@@ -29,6 +30,9 @@ ZAP_DOMAIN = 'pyams_zmq'
 _ZAP_ENDPOINT = 'inproc://zeromq.zap.01'
 _ZAP_VERSION = b'1.0'
 _STOP = b'STOP'
+
+# Refusals that are logged, and in how many seconds.
+_REFUSALS, _SPAN = 10, 10.0
 
 _HOST_NAME = re.compile(r'(?!-)[\w-]{1,63}(?<!-)(\.(?!-)[\w-]{1,63}(?<!-))*\.?')
 
@@ -159,6 +163,26 @@ def is_exposed(endpoint: str) -> bool:
     return not (getattr(ip, 'ipv4_mapped', None) or ip).is_loopback
 
 
+class Refusals:
+    """Logs refusals, and not too many: who is refused comes again at once."""
+
+    def __init__(self) -> None:
+        self._room, self._kept_back, self._until = 0, 0, 0.0
+
+    def log(self, reason: str) -> None:
+        """Log one, or count it."""
+        now = time.monotonic()
+        if now >= self._until:
+            if self._kept_back:
+                logger.info('%d further connections were refused', self._kept_back)
+            self._room, self._kept_back, self._until = _REFUSALS, 0, now + _SPAN
+        if self._room:
+            self._room -= 1
+            logger.info('Connection refused: %s', reason)
+        else:
+            self._kept_back += 1
+
+
 class Authenticator(zmq.auth.Authenticator):
     """Answers libzmq's questions about connections, from a thread that blocks on its socket.
 
@@ -172,6 +196,7 @@ class Authenticator(zmq.auth.Authenticator):
         self._networks: set[Network] = set()
         self._keys: dict[bytes, str] = {}
         self._thread: threading.Thread | None = None
+        self._refusals = Refusals()
 
     def allow(self, *addresses: str) -> None:
         """Let in these addresses, networks and host names, and no others.
@@ -203,16 +228,17 @@ class Authenticator(zmq.auth.Authenticator):
     def start(self) -> None:
         """Start answering."""
         super().start()
+        # Made in good time: when it is needed, there may be no descriptor left.
+        self._bell = self.context.socket(zmq.DEALER, socket_class=zmq.Socket)
+        self._bell.connect(_ZAP_ENDPOINT)
         self._thread = threading.Thread(target=self._serve, name='pyams_zmq-zap', daemon=True)
         self._thread.start()
 
     def stop(self) -> None:
         """Stop answering; new connections are refused from then on."""
         if self.is_alive():
-            with self.context.socket(zmq.DEALER, socket_class=zmq.Socket) as socket:
-                socket.connect(_ZAP_ENDPOINT)
-                socket.send_multipart([b'', _STOP])
-                self._thread.join()  # type: ignore[union-attr]
+            self._bell.send_multipart([b'', _STOP])
+            self._thread.join()  # type: ignore[union-attr]
         self._thread = None
 
     def is_alive(self) -> bool:
@@ -231,6 +257,7 @@ class Authenticator(zmq.auth.Authenticator):
             with suppress(zmq.ZMQError):  # the context has ended
                 self.zap_socket.unbind(_ZAP_ENDPOINT)  # at once, unlike close()
             self.zap_socket.close()
+            self._bell.close()
 
     def _answer(self, question: list[bytes], loop: asyncio.AbstractEventLoop) -> list[bytes]:
         request_id = question[1] if len(question) > 1 else b''
@@ -240,7 +267,7 @@ class Authenticator(zmq.auth.Authenticator):
             logger.exception('A connection could not be checked; it was refused')
             return [_ZAP_VERSION, request_id, b'500', b'Internal error', b'', b'']
         if user is None:
-            logger.info('Connection refused: %s', reason)
+            self._refusals.log(reason)
             return [_ZAP_VERSION, request_id, b'400', reason.encode(), b'', b'']
         return [_ZAP_VERSION, request_id, b'200', b'OK', user.encode(), b'']
 
