@@ -12,7 +12,7 @@ from pyams_zmq.exceptions import ExitCode
 from pyams_zmq.handler import ZMQMessageHandler
 from pyams_zmq.monitor.figures import figures
 from pyams_zmq.rundir import RunDir
-from pyams_zmq.scripts import COMMANDS, main, make_parser, status
+from pyams_zmq.scripts import COMMANDS, main, status
 from pyams_zmq.scripts.source import read_settings
 from services import Echo, Process
 
@@ -131,6 +131,13 @@ def test_ping_for_scripts(run, ini):
     assert (medias['name'], medias['ok'], medias['status'], medias['body']) == ('medias', True, 200, 'pong')
     assert 0 < medias['seconds'] < 30
     assert (other['ok'], other['status']) == (False, 503)
+
+
+@pytest.mark.parametrize(
+    'words', ['{0} --timeout 9 medias', '--timeout 9 {0} medias', '{0} medias --timeout 9']
+)
+def test_options_stand_anywhere(run, ini, words):
+    assert run('ping', *words.format(ini).split())[0] == 0
 
 
 def test_ping_by_address(run, start):
@@ -290,6 +297,7 @@ def test_how_long_it_is_up(capsys, seconds, text):
         (['call', '--address', '127.0.0.1:9', 'echo', '1', '2'], 'call takes APP NAME TYPE [JSON]'),
         (['ping', '--address', '127.0.0.1'], "--address: '127.0.0.1' has no port"),
         (['ping', '--address', 'http://localhost'], '--address: '),
+        (['ping', 'x.ini', '--auth-file', 'x'], 'go with --address'),
         (['ping', 'no_such.ini'], 'no_such.ini cannot be read: '),
         (['list', '/'], '/ cannot be read: '),
         (['list', ''], ' cannot be read: '),
@@ -424,8 +432,3 @@ def test_help_comes_with_examples(capsys, name):
         main([name, '--help'])
     assert end.value.code == 0
     assert f'\n  pyams_zmq {name} ' in capsys.readouterr().out
-
-
-def test_the_parser_of_all_commands():
-    assert make_parser().parse_args(['ping', 'x.ini']).source == 'x.ini'
-    assert make_parser().parse_args(['list', 'x.ini']).main

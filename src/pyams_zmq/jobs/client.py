@@ -15,6 +15,9 @@ _LAST_LOOK = 0.5
 #: Seconds between two attempts to reach a process that is away.
 _PAUSE = 0.1
 
+#: Statuses that waiting does not change.
+_REFUSALS = frozenset({400, 401, 403, 404})
+
 
 class JobCalls(ABC):
     """What whoever can ``call`` a process can do with its jobs."""
@@ -97,27 +100,45 @@ class JobCalls(ABC):
         :returns: what the method returned or raised, as a call would have; 410 where it was cancelled; or the
             reply which tells that there is no such job, or that the process refuses this caller
         :raises TimeoutError: where it has not ended in time
+        :raises ValueError: where what the process tells of the job makes no sense
         """
         deadline = None if timeout is None else time.monotonic() + timeout
         pause, last = _FIRST_LOOK, None
         while True:
             reply = self.job(id, timeout=_remaining(deadline))
-            if reply.status in (400, 401, 403, 404):
-                return reply
-            if reply.ok:
-                job = reply.body
-                if job != last:
-                    last = job
-                    if on_progress is not None:
-                        on_progress(job)
-                if job['state'] == 'cancelled':
-                    return Reply(410, f'The job {id} was cancelled')
-                if job['state'] in ('done', 'failed'):
-                    return Reply(job['status'], job['body'])
+            outcome = ending(id, reply)
+            if reply.ok and reply.body != last:
+                last = reply.body
+                if on_progress is not None:
+                    on_progress(last)
+            if outcome is not None:
+                return outcome
             if deadline is not None and time.monotonic() + pause >= deadline:
                 raise TimeoutError(f'the job {id} has not ended within {timeout} s')
             time.sleep(pause if reply.ok else max(pause, _PAUSE))
             pause = min(pause * 1.5, _LAST_LOOK)
+
+
+def ending(id: str, reply: Reply) -> Reply | None:
+    """Tell how a job has ended.
+
+    :param reply: that to ``_job``
+    :returns: what :meth:`JobCalls.wait` returns; None where the job has not ended, or its process is away
+    :raises ValueError: where the reply makes no sense
+    """
+    if reply.status in _REFUSALS:
+        return reply
+    if not reply.ok:
+        return None
+    job = reply.body if isinstance(reply.body, dict) else {}
+    state, status = job.get('state'), job.get('status')
+    if state == 'cancelled':
+        return Reply(410, f'The job {id} was cancelled')
+    if state in ('done', 'failed') and type(status) is int:
+        return Reply(status, job.get('body'))
+    if state in ('queued', 'running'):
+        return None
+    raise ValueError(f'What the process tells of the job {id} makes no sense')
 
 
 def _remaining(deadline: float | None) -> float | None:

@@ -1,4 +1,4 @@
-"""The figures that a process told of itself, of which only what they should be is taken.
+"""What a process told of itself and its jobs, of which only what they should be is taken.
 
 The process may be another version's, another program, or in bad hands.
 """
@@ -22,6 +22,9 @@ NUMBERS = (
     'unwanted',
 )
 LATENCY = ('window', 'count', 'p50', 'p90', 'p99')
+
+STATES = ('queued', 'running', 'done', 'failed', 'cancelled')
+_TIMES = ('submitted', 'started', 'ended', 'retry_at')
 
 _LARGEST = 1e18
 _FAILURES = 20
@@ -48,6 +51,44 @@ def figures(body: Any) -> dict[str, Any]:
             'buckets': _buckets(histogram.get('buckets')),
         },
         'failures': [_failure(one) for one in _list(told.get('failures'))[:_FAILURES]],
+    }
+
+
+def jobs(body: Any) -> dict[str, Any]:
+    """Take from the body of a reply to ``_jobs`` what can be shown.
+
+    :returns: ``jobs``, ``next`` and ``counts`` by state
+    """
+    told = _mapping(body)
+    counts = _mapping(told.get('counts'))
+    following = told.get('next')
+    return {
+        'jobs': [job(one) for one in _list(told.get('jobs'))],
+        'next': following if type(following) is int else None,
+        'counts': {state: _number(counts.get(state)) or 0 for state in STATES},
+    }
+
+
+def job(body: Any) -> dict[str, Any]:
+    """Take from the body of a reply to ``_job``, or from an item of ``_jobs``, what can be shown."""
+    told = _mapping(body)
+    progress = _mapping(told.get('progress'))
+    state = told.get('state')
+    return {
+        'job': _text(told.get('job')),
+        'type': _text(told.get('type')),
+        'state': state if state in STATES else '',
+        'attempts': _number(told.get('attempts')),
+        **{name: _number(told.get(name)) for name in _TIMES},
+        'status': _number(told.get('status')),
+        'unknown': told.get('unknown') is True,
+        'cancelling': told.get('cancelling') is True,
+        'error': _text(told.get('error')),
+        'progress': {
+            'done': _number(progress.get('done')),
+            'total': _number(progress.get('total')),
+            'message': _text(progress.get('message')),
+        },
     }
 
 

@@ -1,8 +1,10 @@
 """The command ``pyams_zmq``: one module for each of its sub-commands."""
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from importlib import import_module
 
 from ..exceptions import ExitCode, SettingError
@@ -16,17 +18,22 @@ COMMANDS = {
     'ping': 'ask whether processes answer',
     'status': 'show how processes fare',
     'call': 'send a message and show the reply',
+    'jobs': 'list the jobs of processes',
+    'wait': 'wait until jobs have ended',
+    'cancel': 'cancel jobs',
+    'retry': 'let jobs that failed or were cancelled run again',
     'keys': 'make keys for encrypted connections',
 }
 
-#: As the shell tells it of a program that Ctrl-C has ended.
+#: As the shell tells it of a program that Ctrl-C has ended, or that nobody listens to any more.
 _INTERRUPTED = 130
+_UNHEARD = 141
 
 
-def make_parser(command: str | None = None) -> argparse.ArgumentParser:
-    """Make the parser of the command line.
+def _make_parsers(command: str) -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParser]]:
+    """Make the parser of the command line, and those of the sub-commands.
 
-    :param command: the sub-command that it is needed for; None: all
+    :param command: the sub-command that they are needed for
     """
     parser = argparse.ArgumentParser('pyams_zmq', description='Background processes of Pyramid applications.')
     commands = parser.add_subparsers(title='commands', metavar='COMMAND', required=True)
@@ -34,11 +41,11 @@ def make_parser(command: str | None = None) -> argparse.ArgumentParser:
         added = commands.add_parser(
             name, help=text, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
         )
-        if command in (None, name):
+        if name == command:
             module = import_module(f'.{name}', __name__)
             module.add_arguments(added)
             added.set_defaults(main=module.main)
-    return parser
+    return parser, commands.choices
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -48,8 +55,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     :returns: the exit code
     """
     words = sys.argv[1:] if argv is None else argv
-    parser = make_parser(words[0] if words else '')
-    arguments = parser.parse_args(words)
+    command = words[0] if words else ''
+    parser, commands = _make_parsers(command)
+    # Options may stand between the words of a sub-command, which argparse does not see to by itself.
+    known = commands.get(command)
+    arguments = parser.parse_args(words) if known is None else known.parse_intermixed_args(words[1:])
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(AttributeError):  # what a test has put there
+            stream.reconfigure(errors='backslashreplace')  # type: ignore[union-attr]
     try:
         return int(arguments.main(arguments))
     except SettingError as error:
@@ -57,3 +70,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return ExitCode.USAGE
     except KeyboardInterrupt:
         return _INTERRUPTED
+    except BrokenPipeError:
+        # Or the interpreter complains when it ends.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return _UNHEARD

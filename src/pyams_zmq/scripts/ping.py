@@ -4,7 +4,7 @@ import argparse
 
 from ..exceptions import ExitCode
 from . import target
-from .output import write, write_json
+from .output import reply_text, write, write_json
 
 _EPILOG = """\
 For health checks. The exit code is 0 where each process answers, 1 where one does not, and 2 where the
@@ -35,7 +35,7 @@ def main(arguments: argparse.Namespace) -> int:
             {'name': one.name, 'ok': reply.ok, 'status': reply.status, 'body': reply.body, 'seconds': seconds}
         )
         if not arguments.json:
-            answer = f'answers in {seconds * 1000:.1f} ms' if reply.ok else f'{reply.status} {reply.body}'
+            answer = f'answers in {seconds * 1000:.1f} ms' if reply.ok else reply_text(reply)
             write(f'{one.name}: {answer}')
     if arguments.json:
         write_json(outcomes)

@@ -8,7 +8,7 @@ from typing import Any
 from ..exceptions import ExitCode
 from ..monitor.figures import figures
 from . import target
-from .output import write, write_json, write_table
+from .output import duration, reply_text, write, write_json, write_table
 
 _EPILOG = """\
 Times of messages are those of the last five minutes: half of them, 90 % and 99 % did not take longer. The
@@ -19,8 +19,6 @@ examples:
   pyams_zmq status production.ini
   pyams_zmq status production.ini medias --json
 """
-
-_MINUTE, _HOUR, _DAY = 60, 3600, 86400
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -39,7 +37,7 @@ def main(arguments: argparse.Namespace) -> int:
         reply, _ = process.call('_status', timeout=arguments.timeout)
         state = {'name': process.name, 'ok': reply.ok, 'problem': None}
         if not reply.ok:
-            state['problem'] = f'{reply.status} {reply.body}'
+            state['problem'] = reply_text(reply)
         told.append({**state, **figures(reply.body if reply.ok else None)})
     if arguments.json:
         write_json(told)
@@ -90,21 +88,10 @@ def _milliseconds(seconds: float) -> str:
     return f'{seconds * 1000:,.1f} ms'
 
 
-def _duration(seconds: float) -> str:
-    for unit, smaller, size, part in (
-        ('d', 'h', _DAY, _HOUR),
-        ('h', 'min', _HOUR, _MINUTE),
-        ('min', 's', _MINUTE, 1),
-    ):
-        if seconds >= size:
-            return f'{seconds // size:.0f} {unit} {seconds % size // part:.0f} {smaller}'
-    return f'{seconds:.0f} s'
-
-
 #: What is shown of a process: the column's head, the figure's name, and how it is written.
 _COLUMNS: tuple[tuple[str, str, Callable[[Any], str]], ...] = (
     ('PID', 'pid', _plain),
-    ('UP', 'uptime', _duration),
+    ('UP', 'uptime', duration),
     ('SERVED', 'served', _number),
     ('FAILED', 'failed', _number),
     ('UNDER WAY', 'in_flight', _number),

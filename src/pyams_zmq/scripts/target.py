@@ -36,9 +36,32 @@ class Target(NamedTuple):
         return reply, time.perf_counter() - began
 
 
-def add_options(parser: argparse.ArgumentParser) -> None:
-    """Add the options that all commands have which speak to a process."""
-    parser.add_argument('--timeout', type=_seconds, metavar='SECONDS', help='for the reply of each process')
+def add_words(parser: argparse.ArgumentParser, rest: str, text: str, most: int | None = None) -> None:
+    """Add the words which tell of one process, and what is to be done with it.
+
+    :param rest: what the words after those of the process are, for people
+    :param text: likewise, in more words
+    :param most: how many of the rest there may be
+    """
+    parser.usage = f'%(prog)s [options] APP NAME {rest}\n       %(prog)s [options] --address ADDRESS {rest}'
+    parser.add_argument(
+        'words',
+        nargs='+',
+        metavar=f'APP NAME {rest}',
+        help=f'the .ini file and the name of the process, unless there is an --address; {text}',
+    )
+    command = parser.prog.split()[-1]
+    parser.set_defaults(
+        takes=f'{command} takes APP NAME {rest}, or --address ADDRESS {rest}', most=most or math.inf
+    )
+
+
+def add_options(parser: argparse.ArgumentParser, *, timeout: str = 'for the reply of each process') -> None:
+    """Add the options that all commands have which speak to a process.
+
+    :param timeout: what its seconds are for
+    """
+    parser.add_argument('--timeout', type=_seconds, metavar='SECONDS', help=timeout)
     parser.add_argument('--json', action='store_true', help='write JSON, for scripts')
     group = parser.add_argument_group('where no .ini file tells of the process')
     group.add_argument('--address', help="where it listens: 'host:port', 'tcp://host:port' or 'ipc:///path'")
@@ -71,6 +94,21 @@ def find(arguments: argparse.Namespace, source: str | None, names: Sequence[str]
     if not found:
         raise SettingError(f'{source} tells of no process')
     return [Target(declaration.name, declaration.client) for declaration in found]
+
+
+def find_one(arguments: argparse.Namespace) -> tuple[Target, list[str]]:
+    """Find the one process that is meant by what :func:`add_words` has added.
+
+    :returns: the process, and the words after those that tell of it
+    :raises SettingError: as :func:`find`, or where there are too few words, or too many
+    """
+    count = 0 if arguments.address is not None else 2
+    which, rest = arguments.words[:count], arguments.words[count:]
+    if not 1 <= len(rest) <= arguments.most:
+        raise SettingError(arguments.takes)
+    source, names = (which[0], which[1:]) if which else (None, [])
+    [process] = find(arguments, source, names)
+    return process, rest
 
 
 def _by_address(arguments: argparse.Namespace) -> Target:
