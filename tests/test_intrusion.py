@@ -14,7 +14,7 @@ from chaos.service import Attacked, Handler
 from chaos.target import Target
 from peers import handler_of, message
 from pyams_zmq import security
-from pyams_zmq.exceptions import ExitCode, ProcessStartError
+from pyams_zmq.exceptions import ExitCode, ProcessStartError, SettingError
 from services import Process
 
 # Folders in which others may write
@@ -44,6 +44,14 @@ def test_a_journal_that_others_may_change(start, tmp_path):
 
 def with_journal(path):
     return type('Configured', (Process,), {'journal': str(path)})
+
+
+# Mistakes of whoever closes the door
+
+
+def test_no_user_at_all_is_not_everybody():
+    with pytest.raises(SettingError, match='auth names no user'):
+        Process('127.0.0.1', Handler, {})
 
 
 # Too much of it

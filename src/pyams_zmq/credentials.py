@@ -44,12 +44,14 @@ def parse_auth(auth: Auth | None) -> Passwords | None:
     :returns: None where there is nothing to read
     :raises SettingError: where it makes no sense; the text does not tell the password
     """
-    if not auth:
-        return None
     if isinstance(auth, Mapping):
+        if not auth:
+            raise SettingError('auth names no user; None lets everybody in')
         for user, password in auth.items():
             _check(user, password, 'auth')
         return Passwords(auth)
+    if not auth:
+        return None
     user, colon, password = auth.partition(':') if isinstance(auth, str) else ('', '', '')
     if not (user and colon and password):
         raise SettingError(
