@@ -311,6 +311,7 @@ class ZMQProcess(JobSettings, Access, multiprocessing.Process):
     def _bind(self, stream: Stream, address: Address) -> int | None:
         if self.auth_thread is not None:
             protect(stream.socket, bool(self.passwords), self.curve_keys)
+            stream.authenticated = bool(self.passwords or self.curve_keys)
         listener = stream.listener = listen(stream.socket, address)
         if self.passwords and is_exposed(listener.endpoint):
             logger.warning(

@@ -31,6 +31,8 @@ class Request:
     expired = False
     #: Whether the handler of a raw socket has sent its client something by itself.
     handled = False
+    #: The frame that knows whom the message came from; see :mod:`pyams_zmq.caller`.
+    origin: Any = None
     #: Empty until the handler has read it.
     message_type = ''
 

@@ -67,6 +67,8 @@ class Stream(ZMQStream):
         self.failures = Failures()
         #: What the socket listens on, if it is bound.
         self.listener: Listener | None = None
+        #: Whether peers had to present a password or a key.
+        self.authenticated = False
         self.in_flight = 0
         self._max_in_flight = limits.max_in_flight
         self._max_frames = limits.max_frames
@@ -150,32 +152,33 @@ class Stream(ZMQStream):
         try:
             for _ in range(BATCH):
                 try:
-                    frames = self._receive()
+                    frames, origin = self._receive()
                 except zmq.Again:
                     return  # 0MQ's descriptor will tell of the next
-                self._deliver(frames)
+                self._deliver(frames, origin)
                 if self.closed() or not self.receiving():
                     return  # _watch() goes on when there is room
         finally:
             self._taking = False
         self._schedule()
 
-    def _receive(self) -> list[Any]:
+    def _receive(self) -> tuple[list[Any], Any]:
+        """Return the frames of the next message, and the first as 0MQ gave it, which knows the peer."""
         # As recv_multipart(), which takes longer to ask whether there are more frames than to read them.
-        frames: list[Any] = []
-        more = True
-        while more:
+        frame = origin = self._recv_frame(_NOBLOCK, False)
+        frames: list[Any] = [frame.bytes if self._copy else frame]
+        while frame.more:
             frame = self._recv_frame(_NOBLOCK, False)
-            more = frame.more
             if len(frames) <= self._max_frames:  # one too many is enough to tell that there are
                 frames.append(frame.bytes if self._copy else frame)
-        return frames
+        return frames, origin
 
-    def _deliver(self, frames: list[Any]) -> None:
+    def _deliver(self, frames: list[Any], origin: Any) -> None:
         request, body = self._open(frames)
         if request is None:
             self.counters.dropped += 1
             return
+        request.origin = origin
         self.counters.received += 1
         if len(frames) > self._max_frames:
             error = f'The message has too many frames: {self._max_frames} are taken at most (max_frames)'

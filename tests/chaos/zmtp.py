@@ -36,12 +36,17 @@ def _short(text):
     return bytes([len(text)]) + text
 
 
-#: What the peer tells of itself.
-_METADATA = b''.join(
-    _short(name) + struct.pack('>I', len(value)) + value
-    for name, value in ((b'Socket-Type', b'DEALER'), (b'Identity', b''))
-)
-READY, INITIATE = _command(b'READY', _METADATA), _command(b'INITIATE', _METADATA)
+def introduction(auth=None, **properties):
+    """What the peer tells of itself; ``_`` in the names stands for ``-``."""
+    properties = {'Socket_Type': b'DEALER', 'Identity': b'', **properties}
+    body = b''.join(
+        _short(name.replace('_', '-').encode()) + struct.pack('>I', len(value)) + value
+        for name, value in properties.items()
+    )
+    return _command(b'INITIATE' if auth else b'READY', body)
+
+
+READY, INITIATE = introduction(), introduction('user:password')
 
 
 def dial(service, timeout=30):
@@ -49,10 +54,12 @@ def dial(service, timeout=30):
     return sockets.create_connection(('127.0.0.1', int(service.endpoint.rpartition(':')[2])), timeout)
 
 
-def shake_hands(service):
+def shake_hands(service, **properties):
     """Connect to a service as a DEALER that never answers heartbeats.
 
     It presents the service's ``auth``, if that has any.
+
+    :param properties: what it tells of itself, beside what it has to
     """
     connection = dial(service)
     try:
@@ -61,7 +68,7 @@ def shake_hands(service):
         if service.auth:
             connection.sendall(hello(service.auth))
             receive(connection, receive(connection, 2)[1])
-        connection.sendall(INITIATE if service.auth else READY)
+        connection.sendall(introduction(service.auth, **properties))
         receive(connection, receive(connection, 2)[1])
     except BaseException:
         connection.close()
