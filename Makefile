@@ -6,6 +6,7 @@ LOCALES := src/pyams_zmq/locales
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 # Version 2.0.0, to compare: its import name is the same, so it has an environment of its own, outside the tree.
 OLD := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/pyams_zmq/2.0.0
+HUEY := $(dir $(OLD))huey
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
@@ -24,8 +25,8 @@ test: $(VENV)/.test ## run the tests (arguments: make test ARGS="-k name")
 stress: $(VENV)/.test ## run the life-cycle tests 20 times in a row
 	@for n in $$(seq 20); do $(BIN)/python -m pytest -q -n 2 -m lifecycle || exit 1; done
 
-chaos: $(VENV)/.test $(OLD)/bin/python ## attack a service, beside a bare REP and 2.0.0 (ARGS="--short", or names)
-	@cd tests && ../$(BIN)/python -m chaos --old $(OLD)/bin/python $(ARGS)
+chaos: $(VENV)/.test $(OLD)/bin/python $(HUEY)/bin/python ## attacks, beside 2.0.0, and kills, beside Huey (ARGS="--short", or names)
+	@cd tests && ../$(BIN)/python -m chaos --old $(OLD)/bin/python --huey $(HUEY)/bin/python $(ARGS)
 
 soak: $(VENV)/.test ## load a service for an hour, and see what it keeps (ARGS="--minutes 1")
 	@cd tests && ../$(BIN)/python -m chaos.soak $(ARGS)
@@ -97,3 +98,7 @@ $(VENV)/.build: $(VENV)/.base
 $(OLD)/bin/python:
 	@$(PYTHON) -m venv $(OLD)
 	@$(OLD)/bin/python -m pip --quiet install pyams_zmq==2.0.0 || { rm -rf $(OLD); exit 1; }
+
+$(HUEY)/bin/python:
+	@$(PYTHON) -m venv $(HUEY)
+	@$(HUEY)/bin/python -m pip --quiet install huey || { rm -rf $(HUEY); exit 1; }

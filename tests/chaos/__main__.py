@@ -1,12 +1,14 @@
-"""The runner: ``python -m chaos [--old PYTHON] [--short] [NAME …]``.
+"""The runner: ``python -m chaos [--old PYTHON] [--huey PYTHON] [--short] [NAME …]``.
 
 Each attack meets a service of its own, of each kind: ours, a bare REP, and version 2.0.0 if ``--old`` names a
-Python which has that installed. Kills meet ours alone: the others end with the first.
+Python which has that installed. Kills meet ours alone: the others end with the first. ``jobs`` are submitted
+while what runs them is killed: ours, and Huey if ``--huey`` names a Python which has that.
 """
 
 import argparse
 import sys
 
+from . import jobs
 from .attacks import ATTACKS
 from .kills import KILLS
 from .target import MB, endure, running
@@ -25,9 +27,10 @@ def main(arguments=None):
         'names', nargs='*', metavar='NAME', help='attacks and kills; without any, all of them'
     )
     parser.add_argument('--old', metavar='PYTHON', help='a Python with version 2.0.0, to compare')
+    parser.add_argument('--huey', metavar='PYTHON', help='a Python with Huey, to compare')
     parser.add_argument('--short', action='store_true', help='as in the tests')
     options = parser.parse_args(arguments)
-    known = [*ATTACKS, *KILLS]
+    known = [*ATTACKS, *KILLS, 'jobs']
     names = options.names or known
     unknown = set(names) - set(known)
     if unknown:
@@ -40,6 +43,9 @@ def main(arguments=None):
         if name in KILLS:
             number = KILLS[name].short if options.short else KILLS[name].long
             print(f'{name:30}ours      {KILLS[name].run(number)}', flush=True)
+    if 'jobs' in names:
+        queues = (*jobs.OURS, *(jobs.hueys(options.huey) if options.huey else ()))
+        failed |= jobs.report(queues, *(jobs.SHORT if options.short else jobs.LONG))
     return int(failed)
 
 
