@@ -178,3 +178,41 @@ class Recorder:
 
 class Hasty(Process):
     handshake_timeout = 0.2
+
+
+# Names
+
+
+@pytest.mark.parametrize(
+    'name',
+    [
+        '\uff3fstatus',
+        '\uff45cho',
+        'echo.__func__',
+        'echo ',
+        'echo\0',
+        'process',
+        'process.stop',
+        'mro',
+        '',
+        '%s',
+        '{0}',
+    ],
+)
+def test_names_that_are_no_messages(start, call, name):
+    process = start(handler=handler_of(Recorder()))
+    assert call(process, name) == (404, f'No such message type: {name}')
+
+
+def test_a_name_forges_no_line_of_the_log(start, call, log_file):
+    class Moody:
+        process = None
+
+        def __getattr__(self, name):
+            raise LookupError
+
+    process = start(handler=handler_of(Moody()))
+    assert call(process, 'x\nCRITICAL all is lost\r\x1b[2J').status == 500
+    log = log_file.read_text()
+    assert "'x\\nCRITICAL all is lost\\r\\x1b[2J'" in log
+    assert '\nCRITICAL' not in log
