@@ -4,6 +4,7 @@ import io
 import json
 import subprocess
 import sys
+from importlib.metadata import version
 
 import pytest
 
@@ -432,3 +433,14 @@ def test_help_comes_with_examples(capsys, name):
         main([name, '--help'])
     assert end.value.code == 0
     assert f'\n  pyams_zmq {name} ' in capsys.readouterr().out
+
+
+def test_help_and_version(capsys):
+    for word, told in (
+        ('--help', '\n  pyams_zmq COMMAND --help\n'),
+        ('--version', f'{version("pyams_zmq")}\n'),
+    ):
+        with pytest.raises(SystemExit) as end:
+            main([word])
+        assert end.value.code == 0
+        assert told in capsys.readouterr().out

@@ -8,6 +8,7 @@ from contextlib import suppress
 from importlib import import_module
 
 from ..exceptions import ExitCode, SettingError
+from ..metrics import version
 
 #: The sub-commands and what they do. Each is a module of that name, imported when it is called for: a health
 #: check need not wait for what only ``run`` needs. Its ``add_arguments`` takes the parser; its ``main`` takes
@@ -25,6 +26,13 @@ COMMANDS = {
     'keys': 'make keys for encrypted connections',
 }
 
+_EPILOG = """\
+examples:
+  pyams_zmq list production.ini
+  pyams_zmq status production.ini
+  pyams_zmq COMMAND --help
+"""
+
 #: As the shell tells it of a program that Ctrl-C has ended, or that nobody listens to any more.
 _INTERRUPTED = 130
 _UNHEARD = 141
@@ -35,7 +43,14 @@ def _make_parsers(command: str) -> tuple[argparse.ArgumentParser, dict[str, argp
 
     :param command: the sub-command that they are needed for
     """
-    parser = argparse.ArgumentParser('pyams_zmq', description='Background processes of Pyramid applications.')
+    parser = argparse.ArgumentParser(
+        'pyams_zmq',
+        description='Background processes of Pyramid applications.',
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    if command not in COMMANDS:  # to ask for it takes time
+        parser.add_argument('--version', action='version', version=version())
     commands = parser.add_subparsers(title='commands', metavar='COMMAND', required=True)
     for name, text in COMMANDS.items():
         added = commands.add_parser(
