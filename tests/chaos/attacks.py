@@ -125,6 +125,18 @@ def wrong_passwords(service, number):
         yield f'{number} passwords'
 
 
+@attack(short=20, long=1000, auth='honest:sesame')
+def large_introductions(service, number):
+    """So many MB in all, from strangers whose HELLO is said to have 100 MB, as a message may have."""
+    with ExitStack() as stack:
+        taken = 0
+        for begin in range(0, number, 100):
+            connection = stack.enter_context(zmtp.dial(service))
+            connection.sendall(zmtp.greeting(b'PLAIN') + zmtp.header(100 * MB, flags=zmtp.COMMAND))
+            taken += zmtp.pour(connection, bytes(MB), min(99, number - begin))
+        yield f'{taken} MB taken'
+
+
 @attack(short=30, long=1000)
 def torn_messages(service, number):
     """Peers that leave in the middle of a frame, or of a message."""

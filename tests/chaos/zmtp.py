@@ -12,7 +12,7 @@ def greeting(mechanism):
 
 GREETING = greeting(b'NULL')
 
-_MORE, _LONG, _COMMAND = 1, 2, 4
+_MORE, _LONG, COMMAND = 1, 2, 4
 
 
 def header(size, more=False, flags=0):
@@ -24,7 +24,7 @@ def header(size, more=False, flags=0):
 
 def _command(name, body):
     body = _short(name) + body
-    return header(len(body), flags=_COMMAND) + body
+    return header(len(body), flags=COMMAND) + body
 
 
 def hello(auth):
