@@ -8,7 +8,6 @@ from contextlib import suppress
 from importlib import import_module
 
 from ..exceptions import ExitCode, SettingError
-from ..metrics import version
 
 #: The sub-commands and what they do. Each is a module of that name, imported when it is called for: a health
 #: check need not wait for what only ``run`` needs. Its ``add_arguments`` takes the parser; its ``main`` takes
@@ -49,7 +48,9 @@ def _make_parsers(command: str) -> tuple[argparse.ArgumentParser, dict[str, argp
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    if command not in COMMANDS:  # to ask for it takes time
+    if command not in COMMANDS:
+        from ..metrics import version  # noqa: PLC0415 (a health check need not wait for it)
+
         parser.add_argument('--version', action='version', version=version())
     commands = parser.add_subparsers(title='commands', metavar='COMMAND', required=True)
     for name, text in COMMANDS.items():
