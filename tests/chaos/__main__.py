@@ -8,7 +8,7 @@ while what runs them is killed: ours, and Huey if ``--huey`` names a Python whic
 import argparse
 import sys
 
-from . import jobs
+from . import jobs, refusals
 from .attacks import ATTACKS
 from .kills import KILLS
 from .target import MB, endure, running
@@ -24,13 +24,13 @@ def milliseconds(seconds):
 def main(arguments=None):
     parser = argparse.ArgumentParser(prog='chaos', description='Attack a service that honest clients call.')
     parser.add_argument(
-        'names', nargs='*', metavar='NAME', help='attacks and kills; without any, all of them'
+        'names', nargs='*', metavar='NAME', help='attacks, kills, and refusals; without any, all of them'
     )
     parser.add_argument('--old', metavar='PYTHON', help='a Python with version 2.0.0, to compare')
     parser.add_argument('--huey', metavar='PYTHON', help='a Python with Huey, to compare')
     parser.add_argument('--short', action='store_true', help='as in the tests')
     options = parser.parse_args(arguments)
-    known = [*ATTACKS, *KILLS, 'jobs']
+    known = [*ATTACKS, *KILLS, 'jobs', 'refusals']
     names = options.names or known
     unknown = set(names) - set(known)
     if unknown:
@@ -38,7 +38,8 @@ def main(arguments=None):
     kinds = {'ours': ('pyams_zmq', sys.executable), 'bare REP': ('rep', sys.executable)}
     if options.old:
         kinds['2.0.0'] = ('pyams_zmq', options.old)
-    failed = run_attacks([name for name in names if name in ATTACKS], kinds, options.short)
+    attacks = [name for name in names if name in ATTACKS]
+    failed = bool(attacks) and run_attacks(attacks, kinds, options.short)
     for name in names:
         if name in KILLS:
             number = KILLS[name].short if options.short else KILLS[name].long
@@ -46,6 +47,8 @@ def main(arguments=None):
     if 'jobs' in names:
         queues = (*jobs.OURS, *(jobs.hueys(options.huey) if options.huey else ()))
         failed |= jobs.report(queues, *(jobs.SHORT if options.short else jobs.LONG))
+    if 'refusals' in names:
+        refusals.report(10 if options.short else 200)
     return int(failed)
 
 
