@@ -7,6 +7,7 @@ import os
 import re
 import sys
 import threading
+import time
 from importlib.resources import files
 from io import BytesIO
 from pathlib import Path
@@ -27,7 +28,7 @@ from peers import Peer, handler_of, message
 from pyams_zmq.declaration import declarations
 from pyams_zmq.exceptions import SettingError
 from pyams_zmq.handler import ZMQMessageHandler
-from pyams_zmq.monitor import observer as observer_module
+from pyams_zmq.monitor import shared
 from pyams_zmq.monitor.figures import figures
 from pyams_zmq.monitor.observer import Observer
 from pyams_zmq.wire import Reply
@@ -275,7 +276,7 @@ def test_all_processes_are_asked_at_once():
 
 def test_those_who_look_at_the_same_time_share_the_answers(monkeypatch):
     clock = SimpleNamespace(now=50.0, monotonic=lambda: clock.now)
-    monkeypatch.setattr(observer_module, 'time', clock)
+    monkeypatch.setattr(shared, 'time', clock)
     client = Client()
     observer = observer_of({'medias': client})
     threads = [threading.Thread(target=observer.look) for _ in range(10)]
@@ -385,13 +386,14 @@ def test_prometheus_reads_the_metrics(start, call):
     assert samples['pyams_zmq_up', 'search', None] == 0
     assert [name for name, process, _ in samples if process == 'search'] == ['pyams_zmq_up']
     assert samples['pyams_zmq_messages_total', 'medias', None] == 8
-    assert samples['pyams_zmq_failures_total', 'medias', None] == 1
+    assert samples['pyams_zmq_messages_failed_total', 'medias', None] == 1
     assert samples['pyams_zmq_workers', 'medias', None] == 2
     assert samples['pyams_zmq_memory_bytes', 'medias', None] > 1e6
-    assert samples['pyams_zmq_duration_seconds_count', 'medias', None] == 8
-    assert samples['pyams_zmq_duration_seconds_bucket', 'medias', '+Inf'] == 8
-    assert samples['pyams_zmq_duration_seconds_bucket', 'medias', '3150.0'] == 8
-    assert samples['pyams_zmq_duration_seconds_sum', 'medias', None] > 0
+    assert 0 <= time.time() - samples['pyams_zmq_start_time_seconds', 'medias', None] < 120
+    assert samples['pyams_zmq_message_duration_seconds_count', 'medias', None] == 8
+    assert samples['pyams_zmq_message_duration_seconds_bucket', 'medias', '+Inf'] == 8
+    assert samples['pyams_zmq_message_duration_seconds_bucket', 'medias', '3150.0'] == 8
+    assert samples['pyams_zmq_message_duration_seconds_sum', 'medias', None] > 0
 
 
 def test_the_documentation_lists_all_metrics():
@@ -433,7 +435,9 @@ def test_the_page_has_nothing_that_a_strict_policy_would_refuse():
     assert re.findall(r'<script.*?>(.*?)</script>', response.text) == ['']
     assert '$' not in response.text
     kinds = {'svg': 'image/svg+xml', 'css': 'text/css', 'js': ('text/javascript', 'application/javascript')}
-    for url in re.findall(r'(?:href|src)="([^"]*static[^"]*)"', response.text):
+    scripts = re.findall(r'src="([^"]*)"', response.text)
+    scripts += [f'/zmq/static/{name}' for name in re.findall('from "./(.*?)"', app.get(scripts[0]).text)]
+    for url in [*re.findall(r'href="([^"]*static[^"]*)"', response.text), *scripts]:
         assert app.get(url).content_type in kinds[url.rpartition('.')[2]]
 
 

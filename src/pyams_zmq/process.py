@@ -117,7 +117,7 @@ class ZMQProcess(JobSettings, Access, multiprocessing.Process):
         self._serving = False
         self._asked_to_end: int | None = None
         self._draining = False
-        self._started_at = time.monotonic()
+        self._started, self._started_at = time.time(), time.monotonic()
 
     # In the parent
 
@@ -180,7 +180,7 @@ class ZMQProcess(JobSettings, Access, multiprocessing.Process):
     def run(self) -> None:
         """Set up, tell that the process has started, and answer messages until it is asked to end."""
         self._owner = os.getpid()
-        self._started_at = time.monotonic()
+        self._started, self._started_at = time.time(), time.monotonic()
         self._asked_to_end, self._draining, self._streams, self.loop = None, False, [], None
         guardian = self._guardian = Guardian(self._signalled, self._listeners, self.stop_timeout)
         guardian.start()
@@ -340,12 +340,14 @@ class ZMQProcess(JobSettings, Access, multiprocessing.Process):
     def status(self) -> dict[str, Any]:
         """What ``_status`` tells of the process.
 
-        :returns: its ``pid``, ``version``, ``uptime`` (seconds), ``workers``, messages ``waiting`` for a free
-            worker, ``memory`` (bytes), ``cpu`` (seconds), and where it has a journal its ``jobs`` by state
+        :returns: its ``pid``, ``version``, when it ``started`` (seconds since 1970), ``uptime`` (seconds),
+            ``workers``, messages ``waiting`` for a free worker, ``memory`` (bytes), ``cpu`` (seconds), and
+            where it has a journal its ``jobs`` by state
         """
         return {
             'pid': os.getpid(),
             'version': version(),
+            'started': round(self._started, 3),
             'uptime': round(time.monotonic() - self._started_at, 3),
             'workers': self.workers,
             'waiting': waiting(self.pool),

@@ -6,6 +6,7 @@ from pyramid.config import PHASE1_CONFIG
 
 from ..settings import MONITOR, read_options
 from .access import add_view
+from .jobs import JobLists
 from .observer import Observer
 from .views import STATIC, Views
 
@@ -21,6 +22,8 @@ def includeme(config: Any) -> None:
     prefix = read_options(config.registry.settings, 'monitor', options=MONITOR).get('prefix', '/zmq')
     config.add_route('pyams_zmq.monitor', prefix)
     config.add_route('pyams_zmq.monitor.processes', f'{prefix}/processes.json')
+    config.add_route('pyams_zmq.monitor.jobs_of', f'{prefix}/jobs.json')
+    config.add_route('pyams_zmq.monitor.jobs', f'{prefix}/jobs')
     config.add_route('pyams_zmq.monitor.health', f'{prefix}/health')
     config.add_route('pyams_zmq.monitor.health_of', f'{prefix}/health/{{name}}')
     config.add_route('pyams_zmq.monitor.metrics', f'{prefix}/metrics')
@@ -30,10 +33,16 @@ def includeme(config: Any) -> None:
 
 def _add_views(config: Any) -> None:
     options = read_options(config.registry.settings, 'monitor', options=MONITOR)
-    public = options.get('public', ())
-    views = Views(Observer(config.registry, options.get('timeout', 1.0)))
-    add_view(config, views.page, '', 'page', public)
-    add_view(config, views.processes, '.processes', 'page', public, renderer='json')
-    add_view(config, views.health, '.health', 'health', public)
-    add_view(config, views.health, '.health_of', 'health', public)
-    add_view(config, views.metrics, '.metrics', 'metrics', public)
+    public, timeout = options.get('public', ()), options.get('timeout', 1.0)
+    views = Views(Observer(config.registry, timeout), JobLists(config.registry, timeout))
+    get: dict[str, Any] = {'request_method': 'GET'}
+    add_view(config, views.page, '', 'page', public, **get)
+    add_view(config, views.processes, '.processes', 'page', public, renderer='json', **get)
+    add_view(config, views.jobs, '.jobs_of', 'page', public, renderer='json', **get)
+    add_view(config, views.health, '.health', 'health', public, **get)
+    add_view(config, views.health, '.health_of', 'health', public, **get)
+    add_view(config, views.metrics, '.metrics', 'metrics', public, **get)
+    # It has a token of its own, so that of the application is not asked for.
+    add_view(
+        config, views.act, '.jobs', 'jobs', (), renderer='json', request_method='POST', require_csrf=False
+    )

@@ -3,12 +3,18 @@
 from collections.abc import Callable, Collection
 from typing import Any
 
+from pyramid.csrf import CookieCSRFStoragePolicy, check_csrf_origin
+from pyramid.exceptions import BadCSRFToken
 from pyramid.httpexceptions import HTTPForbidden
 from pyramid.interfaces import ISecurityPolicy
 from pyramid.security import NO_PERMISSION_REQUIRED
 
-#: What a view is called in ``pyams_zmq.monitor.public``, and the permission that it needs otherwise.
-PERMISSIONS = {'page': 'zmq.monitor', 'health': 'zmq.health', 'metrics': 'zmq.metrics'}
+#: What a view is called in ``pyams_zmq.monitor.public``, and the permission that it needs otherwise. Jobs
+#: cannot be opened to everybody.
+PERMISSIONS = {'page': 'zmq.monitor', 'health': 'zmq.health', 'metrics': 'zmq.metrics', 'jobs': 'zmq.jobs'}
+
+# One of the monitor's own: the application's may need a session, and the application need not have any.
+_tokens = CookieCSRFStoragePolicy(cookie_name='pyams_zmq_token', httponly=True, samesite='Strict')
 
 
 def add_view(
@@ -32,7 +38,6 @@ def add_view(
     config.add_view(
         view,
         route_name=f'pyams_zmq.monitor{route}',
-        request_method='GET',
         http_cache=0,
         permission=NO_PERMISSION_REQUIRED if is_public else PERMISSIONS[kind],
         decorator=() if is_public else _closed_without_policy(kind),
@@ -40,16 +45,39 @@ def add_view(
     )
 
 
+def may_act(request: Any) -> bool:
+    """Tell whether the one who asks may cancel and retry jobs."""
+    # Without a policy, Pyramid permits everything.
+    has_policy = request.registry.queryUtility(ISecurityPolicy) is not None
+    return has_policy and bool(request.has_permission(PERMISSIONS['jobs']))
+
+
+def token(request: Any) -> str:
+    """Return what the page has to send with what it wants to be done."""
+    return str(_tokens.get_csrf_token(request))
+
+
+def check_token(request: Any) -> None:
+    """Refuse what comes from the page of another site.
+
+    :raises BadCSRFToken: where it does
+    """
+    supplied = request.headers.get('X-CSRF-Token', '')
+    if not _tokens.check_csrf_token(request, supplied) or not check_csrf_origin(request, raises=False):
+        raise BadCSRFToken
+
+
 def _closed_without_policy(kind: str) -> Any:
     """Close a view where Pyramid asks for no permission at all, since there is no security policy."""
+
+    opened = f', or open this to everybody: set pyams_zmq.monitor.public = {kind}' if kind != 'jobs' else ''
 
     def decorate(view: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
         def guarded(context: Any, request: Any) -> Any:
             if request.registry.queryUtility(ISecurityPolicy) is None:
                 raise HTTPForbidden(
                     'The application has no security policy, so nobody can be let in here. Give it one which'
-                    f' grants the permission {PERMISSIONS[kind]!r}, or open this to everybody: set'
-                    f' pyams_zmq.monitor.public = {kind}'
+                    f' grants the permission {PERMISSIONS[kind]!r}{opened}'
                 )
             return view(context, request)
 

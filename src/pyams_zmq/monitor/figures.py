@@ -7,6 +7,7 @@ from typing import Any
 
 NUMBERS = (
     'pid',
+    'started',
     'uptime',
     'cpu',
     'memory',
@@ -50,6 +51,7 @@ def figures(body: Any) -> dict[str, Any]:
             'sum': _number(histogram.get('sum')),
             'buckets': _buckets(histogram.get('buckets')),
         },
+        'jobs': _counts(told.get('jobs')),
         'failures': [_failure(one) for one in _list(told.get('failures'))[:_FAILURES]],
     }
 
@@ -90,6 +92,11 @@ def job(body: Any) -> dict[str, Any]:
             'message': _text(progress.get('message')),
         },
     }
+
+
+def _counts(value: Any) -> dict[str, float | None] | None:
+    """Return how many jobs there are in each state; None where the process has no journal."""
+    return {state: _number(value.get(state)) for state in STATES} if isinstance(value, dict) else None
 
 
 def _mapping(value: Any) -> dict[str, Any]:

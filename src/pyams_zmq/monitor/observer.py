@@ -1,7 +1,5 @@
 """Asks all declared processes how they fare, at once and without waiting for any of them for long."""
 
-import threading
-import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
@@ -9,15 +7,12 @@ from typing import Any, Literal, TypeAlias
 from ..declaration import Declaration, declarations
 from ..wire import error_text
 from .figures import figures
+from .shared import Shared
 
 State: TypeAlias = Literal['up', 'busy', 'refused', 'down', 'given_up', 'broken']
 
 #: What a reply that the client made itself tells of the process.
 _STATES: dict[int, State] = {401: 'refused', 403: 'refused', 504: 'busy'}
-
-#: Seconds for which an answer serves those who ask next: however many look at the monitor, or however
-#: often a probe that nobody has to authenticate for comes, a process is asked so often and not more.
-FRESH = 0.5
 
 
 @dataclass(frozen=True)
@@ -41,19 +36,16 @@ class Observer:
     def __init__(self, registry: Any, timeout: float = 1.0) -> None:
         self._registry = registry
         self._timeout = timeout
-        self._lock = threading.Lock()
-        self._seen: list[Observation] = []
-        self._expires = 0.0
+        self._seen = Shared(self._ask_all)
 
     def look(self) -> list[Observation]:
         """Return an observation of each process, in the order of their names."""
-        with self._lock:
-            if time.monotonic() >= self._expires:
-                known = declarations(self._registry)
-                with ThreadPoolExecutor(len(known) or 1, 'pyams_zmq-monitor') as threads:
-                    self._seen = list(threads.map(self._ask, (known[name] for name in sorted(known))))
-                self._expires = time.monotonic() + FRESH
-            return self._seen
+        return self._seen.get()
+
+    def _ask_all(self) -> list[Observation]:
+        known = declarations(self._registry)
+        with ThreadPoolExecutor(len(known) or 1, 'pyams_zmq-monitor') as threads:
+            return list(threads.map(self._ask, (known[name] for name in sorted(known))))
 
     def _ask(self, declaration: Declaration) -> Observation:
         name = declaration.name

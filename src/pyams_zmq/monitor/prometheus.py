@@ -17,17 +17,17 @@ CONTENT_TYPE = 'text/plain; version=0.0.4; charset=utf-8'
 
 _COUNTERS = {
     'served': ('pyams_zmq_messages', "Messages answered, the library's own not included"),
-    'failed': ('pyams_zmq_failures', 'Replies with a 500'),
-    'dropped': ('pyams_zmq_dropped', 'Messages that were no requests'),
-    'unwanted': ('pyams_zmq_unwanted', 'Replies that came too late or twice'),
-    'cpu': ('pyams_zmq_cpu_seconds', 'Seconds of processor time used'),
+    'failed': ('pyams_zmq_messages_failed', 'Messages whose reply was a 500'),
+    'dropped': ('pyams_zmq_messages_dropped', 'Messages that were no requests'),
+    'unwanted': ('pyams_zmq_replies_unwanted', 'Replies that came too late or twice'),
+    'cpu': ('pyams_zmq_cpu_seconds', 'Processor time used, in seconds'),
 }
 _GAUGES = {
-    'uptime': ('pyams_zmq_uptime_seconds', 'Seconds since the start of the process'),
-    'in_flight': ('pyams_zmq_in_flight', 'Messages under way'),
-    'waiting': ('pyams_zmq_waiting', 'Messages under way that wait for a worker'),
+    'started': ('pyams_zmq_start_time_seconds', 'Start of the process, in seconds since 1970'),
+    'in_flight': ('pyams_zmq_messages_in_flight', 'Messages under way'),
+    'waiting': ('pyams_zmq_messages_waiting', 'Messages under way that wait for a worker'),
     'workers': ('pyams_zmq_workers', 'Threads for plain methods'),
-    'memory': ('pyams_zmq_memory_bytes', 'Bytes of memory held'),
+    'memory': ('pyams_zmq_memory_bytes', 'Memory held, in bytes'),
 }
 _LABELS = ('process',)
 
@@ -59,12 +59,24 @@ class ProcessCollector(Collector):
                     if one.figures[figure] is not None:
                         family.add_metric([one.name], one.figures[figure])
                 yield family
+        yield _jobs(seen)
         yield _histogram(seen)
+
+
+def _jobs(seen: list[Observation]) -> Metric:
+    family = GaugeMetricFamily('pyams_zmq_jobs', 'Jobs in the journal', labels=(*_LABELS, 'state'))
+    for one in seen:
+        for state, number in (one.figures['jobs'] or {}).items():
+            if number is not None:
+                family.add_metric([one.name, state], number)
+    return family
 
 
 def _histogram(seen: list[Observation]) -> Metric:
     family = HistogramMetricFamily(
-        'pyams_zmq_duration_seconds', 'Seconds from the arrival of a message to its reply', labels=_LABELS
+        'pyams_zmq_message_duration_seconds',
+        'Time from the arrival of a message to its reply, in seconds',
+        labels=_LABELS,
     )
     for one in seen:
         histogram = one.figures['histogram']

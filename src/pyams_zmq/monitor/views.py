@@ -8,9 +8,11 @@ from pathlib import Path
 from string import Template
 from typing import Any
 
-from pyramid.httpexceptions import HTTPNotFound, HTTPNotImplemented
+from pyramid.httpexceptions import HTTPBadRequest, HTTPNotFound, HTTPNotImplemented
 from pyramid.response import Response
 
+from .access import check_token, may_act, token
+from .jobs import LIMITS, JobLists
 from .observer import Observer
 from .texts import PAGE, SCRIPT
 
@@ -31,10 +33,12 @@ class Views:
     """The views, which share what they know of the processes.
 
     :param observer: asks the processes
+    :param jobs: asks them for their jobs
     """
 
-    def __init__(self, observer: Observer) -> None:
+    def __init__(self, observer: Observer, jobs: JobLists) -> None:
         self._observer = observer
+        self._jobs = jobs
 
     def page(self, request: Any) -> Response:
         """The page, without figures: its script asks for them."""
@@ -43,6 +47,9 @@ class Views:
         script = {name: translate(text) for name, text in SCRIPT.items()}
         urls = {
             'url': request.route_path('pyams_zmq.monitor.processes'),
+            'jobs_url': request.route_path('pyams_zmq.monitor.jobs_of'),
+            'act_url': request.route_path('pyams_zmq.monitor.jobs'),
+            'token': token(request) if may_act(request) else '',
             **{
                 name: request.static_path(f'{STATIC}/{file}')
                 for name, file in (('icon', 'icon.svg'), ('css', 'monitor.css'), ('js', 'monitor.js'))
@@ -61,6 +68,28 @@ class Views:
                 for one in self._observer.look()
             ]
         }
+
+    def jobs(self, request: Any) -> dict[str, Any]:
+        """The jobs of a process, as JSON, and whether one may act upon them."""
+        query = request.params
+        try:
+            limit = int(query.get('limit', LIMITS[0]))
+            found = self._jobs.look(query.get('process'), query.get('state') or None, limit)
+        except (LookupError, ValueError):
+            raise HTTPNotFound from None
+        return {**found, 'may_act': may_act(request)}
+
+    def act(self, request: Any) -> dict[str, Any]:
+        """Cancel or retry a job, as the JSON sent tells: ``{"process": …, "action": …, "job": …}``."""
+        check_token(request)
+        try:
+            wanted = request.json_body
+            reply = self._jobs.act(wanted['process'], wanted['action'], wanted['job'])
+        except (LookupError, TypeError, ValueError):
+            raise HTTPBadRequest from None
+        passed_on = reply.delivered and reply.status in (200, 202, 404, 409, 429)
+        request.response.status_int = reply.status if passed_on else 503
+        return {'message': '' if reply.ok else str(reply.body)}
 
     def health(self, request: Any) -> Response:
         """Whether all processes answer, or the one that the URL names: 200 or 503, without details."""

@@ -1,53 +1,17 @@
-// Asks every two seconds how the processes fare, and shows it. Whatever comes is text, never HTML.
+// Asks every two seconds how the processes fare, and shows it.
 
-const INTERVAL = 2000, PATIENCE = 10000, POINTS = 60, FAILURES = 20;
+import { age, ask, bytes, clock, copyOf, fill, find, latency, main, number, percent, say, showTime, texts } from "./common.js";
+import { showJobs } from "./jobs.js";
 
-const find = (selector, inside = document) => inside.querySelector(selector);
-const main = find("#monitor"), summary = find("#summary"), trouble = find("#trouble"), pause = find("#pause");
-const texts = JSON.parse(main.dataset.texts), language = document.documentElement.lang, title = document.title;
+const INTERVAL = 2000, POINTS = 60, FAILURES = 20;
+
+const summary = find("#summary"), trouble = find("#trouble"), pause = find("#pause"), title = document.title;
 const past = new Map(); // of each process: what it told last, and its pace at the last polls
-
-function say(element, text) {
-  if (element.textContent !== text) element.textContent = text; // a live region speaks at every change
-}
-
-const fill = (text, values) => text.replace(/{(\w+)}/g, (_, name) => values[name]);
-const known = (write) => (value) => (value === null || value === undefined ? "–" : write(value));
-const format = (value, options) => new Intl.NumberFormat(language, options).format(value);
-const unit = (value, name) =>
-  format(value, { style: "unit", unit: name, unitDisplay: "short", maximumSignificantDigits: 3 });
-
-const number = known((value) => format(value, { maximumFractionDigits: value < 10 ? 1 : 0 }));
-const percent = known((value) => format(value, { style: "percent", maximumFractionDigits: 0 }));
-
-const bytes = known((value) => {
-  const power = Math.min(4, Math.floor(Math.log10(Math.max(1, value)) / 3));
-  return unit(value / 1000 ** power, ["byte", "kilobyte", "megabyte", "gigabyte", "terabyte"][power]);
-});
-
-const latency = known((seconds) => {
-  if (seconds < 1e-3) return unit(seconds * 1e6, "microsecond");
-  return seconds < 1 ? unit(seconds * 1e3, "millisecond") : unit(seconds, "second");
-});
-
-const age = known((seconds) => {
-  const steps = [["day", 86400], ["hour", 3600], ["minute", 60], ["second", 1]];
-  const first = Math.max(0, steps.findIndex(([, size]) => seconds >= size));
-  const whole = (n, rest) => unit(Math.floor(rest / steps[n][1]), steps[n][0]);
-  if (seconds < 60) return whole(3, seconds);
-  return `${whole(first, seconds)} ${whole(first + 1, seconds % steps[first][1])}`;
-});
-
-const clock = (date) => date.toLocaleTimeString(language);
-const moment = (date) =>
-  date.toDateString() === new Date().toDateString() ? clock(date) : date.toLocaleString(language);
 
 function rowsOf(table, template, count) {
   const body = find("tbody", table);
   while (body.children.length > count) body.lastElementChild.remove();
-  while (body.children.length < count) {
-    body.append(find(template).content.firstElementChild.cloneNode(true));
-  }
+  while (body.children.length < count) body.append(copyOf(template));
   return [...body.children];
 }
 
@@ -111,9 +75,8 @@ function showFailures(processes) {
   table.hidden = !shown.length;
   find("#no-failures").hidden = shown.length > 0;
   rowsOf(table, "#failure-row", shown.length).forEach((row, n) => {
-    const { time, name, type, times, error } = shown[n], date = new Date(time * 1000);
-    say(find("time", row), time === null ? "–" : moment(date));
-    find("time", row).dateTime = time === null ? "" : date.toISOString();
+    const { time, name, type, times, error } = shown[n];
+    showTime(find("time", row), time);
     say(find(".process", row), name);
     say(find("code", row), type);
     say(find(".times", row), number(times));
@@ -146,22 +109,24 @@ function showTrouble(text) {
   trouble.hidden = !text;
 }
 
-async function ask() {
-  const response = await fetch(main.dataset.url, { cache: "no-store", signal: AbortSignal.timeout(PATIENCE) });
-  const isJSON = response.headers.get("Content-Type")?.startsWith("application/json");
-  if ([401, 403].includes(response.status) || (response.ok && !isJSON)) return texts.forbidden;
-  if (!response.ok) return texts.lost;
-  show(await response.json());
+async function look() {
+  const { status, answer } = await ask(main.dataset.url);
+  if ([401, 403].includes(status)) return texts.forbidden;
+  if (status !== 200) return texts.lost;
+  show(answer);
+  await showJobs(answer.processes, again);
   say(find("#updated"), fill(texts.updated, { time: clock(new Date()) }));
   return "";
 }
+
+const again = async () => showTrouble(await look().catch(() => texts.lost));
 
 let timer;
 
 async function poll() {
   clearTimeout(timer);
   if (document.hidden || pause.ariaPressed === "true") return;
-  showTrouble(await ask().catch(() => texts.lost));
+  await again();
   clearTimeout(timer);
   timer = setTimeout(poll, INTERVAL);
 }
