@@ -12,8 +12,10 @@ import work
 from chaos import zmtp
 from chaos.service import Attacked, Handler
 from chaos.target import Target
+from doors import Keys
 from peers import handler_of, message
 from pyams_zmq import security
+from pyams_zmq.client import ZMQClient
 from pyams_zmq.exceptions import ExitCode, ProcessStartError, SettingError
 from services import Process
 
@@ -150,6 +152,17 @@ def test_words_that_open_no_door(start, log_file, auth, clients, let_in):
     for name, words in [*WORDS.items(), ('let in', LET_IN)]:
         assert (b'[200' in said(service, words)) == (words in let_in), name
     assert log_file.read_text().count('executed') == len(let_in)
+
+
+def test_words_that_open_no_door_with_a_lock(start, log_file, tmp_path):
+    keys = Keys(tmp_path)
+    process = start(handler=handler_of(Recorder()), cls=type('Locked', (Hasty,), keys.options))
+    service = Target(process.pid, process.endpoint)
+    for name, words in [*WORDS.items(), ('let in', LET_IN)]:
+        assert b'[200' not in said(service, words), name
+    assert log_file.read_text().count('executed') == 0
+    with ZMQClient(process.endpoint, **keys.curve(keys.known)) as client:
+        assert client.call('echo', 1) == (200, 1)
 
 
 def said(service, words):
