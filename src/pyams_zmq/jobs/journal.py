@@ -151,7 +151,7 @@ def _lock(path: str) -> FileLock:
         lock = FileLock.take(beside)
         if lock is None:
             owner = beside.read_text(errors='replace')
-            raise JournalError(f'the journal {path} is in use by process {owner}')
+            raise JournalError(f'the journal {path} is in use by process {owner}: give each process its own')
         lock.write(str(os.getpid()))
     except OSError as error:
         raise JournalError(f'the journal {path} cannot be locked: {error}') from None

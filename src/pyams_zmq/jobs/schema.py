@@ -106,11 +106,11 @@ def _prepare(connection: sqlite3.Connection, path: str, durable: bool) -> None:
     (version,) = connection.execute('PRAGMA user_version').fetchone()
     (tables,) = connection.execute('SELECT count(*) FROM sqlite_master').fetchone()
     if application != APPLICATION_ID and (application or version or tables):
-        raise JournalError(f'{path} is the database of something else, and no journal')
+        raise JournalError(f'{path} is the database of something else, and no journal: give another path')
     if version > len(MIGRATIONS):
         raise JournalError(
             f'the journal {path} was written by a newer version of pyams_zmq: its schema is {version},'
-            f' and this one knows up to {len(MIGRATIONS)}'
+            f' and this one knows up to {len(MIGRATIONS)}; upgrade pyams_zmq'
         )
     connection.execute('PRAGMA journal_mode = WAL')
     connection.execute(f'PRAGMA synchronous = {"FULL" if durable else "NORMAL"}')
