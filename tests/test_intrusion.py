@@ -17,6 +17,7 @@ from peers import handler_of, message
 from pyams_zmq import security
 from pyams_zmq.client import ZMQClient
 from pyams_zmq.exceptions import ExitCode, ProcessStartError, SettingError
+from pyams_zmq.jobs.store import _short
 from services import Process
 
 # Folders in which others may write
@@ -229,3 +230,8 @@ def test_a_name_forges_no_line_of_the_log(start, call, log_file):
     log = log_file.read_text()
     assert "'x\\nCRITICAL all is lost\\r\\x1b[2J'" in log
     assert '\nCRITICAL' not in log
+
+
+def test_a_failure_nested_deeply_does_not_keep_others_from_being_listed():
+    """The beginning of what was raised is all that a list has of it."""
+    assert _short('[' * 1000) == '[' * 1000

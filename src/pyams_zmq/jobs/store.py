@@ -367,7 +367,7 @@ def _short(body: str | None) -> str | None:
         return None
     try:
         reason = json.loads(body)
-    except ValueError:
+    except (ValueError, RecursionError):
         return body
     return reason if isinstance(reason, str) else body
 

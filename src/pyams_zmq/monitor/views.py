@@ -85,7 +85,7 @@ class Views:
         try:
             wanted = request.json_body
             reply = self._jobs.act(wanted['process'], wanted['action'], wanted['job'])
-        except (LookupError, TypeError, ValueError):
+        except (LookupError, TypeError, ValueError, RecursionError):
             raise HTTPBadRequest from None
         passed_on = reply.delivered and reply.status in (200, 202, 404, 409, 429)
         request.response.status_int = reply.status if passed_on else 503
