@@ -44,7 +44,9 @@ class JobSettings(Limits):
         self._check_number('max_pending', 'of jobs above 0')
         self._check_number('max_interruptions', 'of deaths above 0')
         self._check_number('max_kept', 'of jobs, 0 for none', least=0)
-        if self.journal is not None and (not isinstance(self.journal, str) or not self.journal):
+        if self.journal is not None and not (
+            isinstance(self.journal, str) and self.journal and '\0' not in self.journal
+        ):
             raise SettingError(f"journal is the path of a file, or ':memory:', not {self.journal!r}")
         if not isinstance(self.durable, bool):
             raise SettingError(f'durable is True or False, not {self.durable!r}')
