@@ -1,4 +1,4 @@
-"""The journal: files that cannot be used, disks that fail, ends at the worst moment, older and newer versions."""
+"""The journal: files that cannot be used, disks that fail, ends at the worst moment, other versions."""
 
 import multiprocessing
 import os
@@ -224,7 +224,7 @@ def test_what_has_ended_is_written_down_when_the_disk_lets_it(
 
 
 def dies_at(monkeypatch, method, when):
-    """Let the process be killed before or after a method of the journal accepts a job, once that is released."""
+    """Let the process be killed before or after a method accepts a job, once what is returned is released."""
     original, armed = getattr(Journal, method), fork.Semaphore(0)
 
     def dying(self, *arguments):
