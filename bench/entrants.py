@@ -38,15 +38,18 @@ starters = (
 )
 
 
-def callers(auth: str | None) -> tuple[Entrant, ...]:
-    """Ways to call a process: a view's, and those that keep the connection."""
+def callers(**credentials: Any) -> tuple[Entrant, ...]:
+    """Ways to call a process: a view's, and those that keep the connection.
+
+    :param credentials: ``auth='user:password'``, or ``curve=True``, which 2.0.0 does not have
+    """
 
     def entrant(name: str, kind: str, environment: str = 'pyams') -> Entrant:
-        return Entrant(name, 'pyams', {'auth': auth}, {'kind': kind, 'auth': auth}, environment)
+        return Entrant(name, 'pyams', credentials, {'kind': kind, **credentials}, environment)
 
     return (
         entrant(OURS, 'view'),
-        entrant(RELEASED, 'view', 'released'),
+        *(() if 'curve' in credentials else (entrant(RELEASED, 'view', 'released'),)),
         entrant(CLIENT, 'client'),
         entrant(KEPT, 'kept'),
     )

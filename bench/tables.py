@@ -66,12 +66,19 @@ TABLES = (
         (entrants.ours, entrants.released, *entrants.floors, *entrants.rpc),
         (CALLS, MEDIAN, SLOW, PROCESSOR),
     ),
-    Table('views', 'The call of a view, NULL', {'100 B': _echo(100)}, entrants.callers(None), (MEDIAN,)),
+    Table('views', 'The call of a view, NULL', {'100 B': _echo(100)}, entrants.callers(), (MEDIAN,)),
     Table(
         'views_plain',
         'The call of a view, PLAIN',
         {'100 B': _echo(100)},
-        entrants.callers('user:secret'),
+        entrants.callers(auth='user:secret'),
+        (MEDIAN,),
+    ),
+    Table(
+        'views_curve',
+        'The call of a view, CURVE',
+        {'100 B': _echo(100)},
+        entrants.callers(curve=True),
         (MEDIAN,),
     ),
     Table(

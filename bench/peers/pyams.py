@@ -36,22 +36,36 @@ class Handler(ZMQMessageHandler):
     handler = Delegate
 
 
-def serve(port: int, auth: str | None = None, **options: Any) -> None:
-    """Run the process, in the foreground."""
+def serve(port: int, auth: str | None = None, curve: bool = False, **options: Any) -> None:
+    """Run the process, in the foreground.
+
+    :param curve: whether connections are encrypted
+    """
+    if curve:
+        from . import keys  # noqa: PLC0415 (2.0.0 has none)
+
+        options.update(keys.of_service())
     ZMQProcess(f'127.0.0.1:{port}', Handler, auth, **options).run()
 
 
 @contextmanager
-def connect(port: int, kind: str = 'kept', auth: str | None = None) -> Iterator[work.Call]:
+def connect(
+    port: int, kind: str = 'kept', auth: str | None = None, curve: bool = False
+) -> Iterator[work.Call]:
     """A client.
 
     :param kind: ``'kept'``: a bare socket that is kept open; ``'view'``: as views are written, a socket for
         each call; ``'client'``: a ``ZMQClient``
     """
     address = f'127.0.0.1:{port}'
+    options: dict[str, Any] = {'auth': auth}
+    if curve:
+        from . import keys  # noqa: PLC0415 (2.0.0 has none)
+
+        options['curve'] = keys.of_client()
 
     def view(method: str, data: Any) -> Any:
-        socket = zmq_socket(address, auth=auth)
+        socket = zmq_socket(address, **options)
         socket.send_json([method, data])
         return zmq_response(socket)[1]
 
@@ -60,10 +74,10 @@ def connect(port: int, kind: str = 'kept', auth: str | None = None) -> Iterator[
     elif kind == 'client':
         from pyams_zmq.client import ZMQClient  # noqa: PLC0415 (2.0.0 has none)
 
-        with ZMQClient(address, auth=auth) as client:
+        with ZMQClient(address, **options) as client:
             yield lambda method, data: client.call(method, data).body
     else:
-        with zeromq.connect(port, auth) as call:
+        with zeromq.connect(port, **options) as call:
             yield call
 
 
