@@ -429,4 +429,12 @@ def test_what_is_not_warned_of(start, keys, log_file, tmp_path):
     start('*', **keys.server)
     start('*', clients='10.0.0.1')
     start(f'ipc://{tmp_path}/s', auth='user:password')
-    assert 'whoever is on the way' not in log_file.read_text()
+    start('127.0.0.1')
+    text = log_file.read_text()
+    assert 'whoever is on the way' not in text
+    assert 'lets everybody in' not in text
+
+
+def test_a_door_that_stands_open_to_other_hosts_is_warned_of(start, log_file):
+    process = start('*')
+    assert f'{process.name} lets everybody in who reaches tcp://0.0.0.0:' in log_file.read_text()

@@ -40,6 +40,16 @@ logger = logging.getLogger(__name__)
 # Milliseconds that the last replies have to leave when the process ends.
 _LINGER = 1000
 
+# Said of a socket that other hosts may reach.
+_OPEN = (
+    '%s lets everybody in who reaches %s: use keys (curve_secret_key; "pyams_zmq keys" makes them), auth or'
+    ' clients, or an address of this host alone, as 127.0.0.1'
+)
+_IN_CLEAR_TEXT = (
+    '%s takes passwords at %s, and whoever is on the way there can read them, as all else: use keys instead'
+    ' (curve_secret_key; "pyams_zmq keys" makes them), or an address of this host alone, as 127.0.0.1'
+)
+
 
 @implementer(IZMQProcess)
 class ZMQProcess(JobSettings, Access, multiprocessing.Process):
@@ -313,14 +323,11 @@ class ZMQProcess(JobSettings, Access, multiprocessing.Process):
             protect(stream.socket, bool(self.passwords), self.curve_keys)
             stream.authenticated = bool(self.passwords or self.curve_keys)
         listener = stream.listener = listen(stream.socket, address)
-        if self.passwords and is_exposed(listener.endpoint):
-            logger.warning(
-                '%s takes passwords at %s, and whoever is on the way there can read them, as all else: use'
-                ' keys instead (curve_secret_key; "pyams_zmq keys" makes them), or an address of this host'
-                ' alone, as 127.0.0.1',
-                self.name,
-                listener.endpoint,
-            )
+        if is_exposed(listener.endpoint) and not self.curve_keys:
+            if self.passwords:
+                logger.warning(_IN_CLEAR_TEXT, self.name, listener.endpoint)
+            elif not self.clients:
+                logger.warning(_OPEN, self.name, listener.endpoint)
         return listener.port
 
     def _connect(self, socket: Any, address: Address) -> int | None:
