@@ -4,6 +4,7 @@ import asyncio
 import os
 import threading
 import time
+from contextlib import contextmanager
 
 from pyams_zmq.exceptions import ReplyError
 from pyams_zmq.handler import ZMQMessageHandler
@@ -62,3 +63,13 @@ class Process(ZMQProcess):
     """Ends soon when it is asked to."""
 
     stop_timeout = 5.0
+
+
+@contextmanager
+def running(process):
+    """Start a process for as long as a module's tests take; it has its ``endpoint``."""
+    process.start()
+    process.endpoint = process.wait_ready(30)
+    yield process
+    process.stop()
+    process.join(30)

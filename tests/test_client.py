@@ -2,7 +2,6 @@
 
 import contextlib
 import gc
-import json
 import multiprocessing
 import os
 import signal
@@ -17,7 +16,7 @@ import psutil
 import pytest
 import zmq
 
-from peers import STRICT_PYTHON
+from peers import STRICT_PYTHON, in_fork
 from pyams_zmq.client import Reply, ZMQClient
 from pyams_zmq.handler import ZMQMessageHandler
 from services import Echo, Process
@@ -563,23 +562,6 @@ print(client.call('echo', 'after').body)
         output, errors = child.communicate(timeout=20)
     gated.handler.gate.set()
     assert (output.split(), errors) == (['before', 'interrupted', 'after'], '')
-
-
-def in_fork(function):
-    """Run a function in a forked child; returns what it returned."""
-    read, write = os.pipe()
-    pid = os.fork()
-    if not pid:
-        signal.alarm(30)
-        try:
-            os.write(write, json.dumps(function()).encode())
-        finally:
-            os._exit(0)
-    os.close(write)
-    with os.fdopen(read, 'rb') as pipe:
-        result = pipe.read()
-    os.waitpid(pid, 0)
-    return json.loads(result)
 
 
 def test_forks_while_threads_call(start):

@@ -15,7 +15,7 @@ from pyams_zmq.monitor.figures import figures
 from pyams_zmq.rundir import RunDir
 from pyams_zmq.scripts import COMMANDS, main, status
 from pyams_zmq.scripts.source import read_settings
-from services import Echo, Process
+from services import Echo, Process, running
 
 #: Seconds that nobody takes to answer.
 SHORT = '0.2'
@@ -24,12 +24,8 @@ SHORT = '0.2'
 @pytest.fixture(scope='module')
 def service():
     """A process that no test disturbs."""
-    process = Process('127.0.0.1', handler_of(Echo()), 'user:secret')
-    process.start()
-    process.endpoint = process.wait_ready(30)
-    yield process
-    process.stop()
-    process.join(30)
+    with running(Process('127.0.0.1', handler_of(Echo()), 'user:secret')) as process:
+        yield process
 
 
 @pytest.fixture

@@ -17,7 +17,7 @@ from pyams_zmq.exceptions import ExitCode
 from pyams_zmq.handler import ZMQMessageHandler
 from pyams_zmq.scripts import bars, main
 from pyams_zmq.scripts.output import as_json
-from services import Echo, Process
+from services import Echo, Process, running
 
 #: Seconds that nobody takes to answer.
 SHORT = '0.2'
@@ -27,12 +27,8 @@ SHORT = '0.2'
 def service():
     """A process with jobs, of which one runs at a time."""
     cls = type('Configured', (Process,), {'journal': ':memory:', 'executor': 'threads:1'})
-    process = cls('127.0.0.1', type('Handler', (ZMQMessageHandler,), {'handler': work.Work}))
-    process.start()
-    process.endpoint = process.wait_ready(30)
-    yield process
-    process.stop()
-    process.join(30)
+    with running(cls('127.0.0.1', type('Handler', (ZMQMessageHandler,), {'handler': work.Work}))) as process:
+        yield process
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from webtest import TestApp
 from peers import handler_of
 from pyams_zmq.calls import MOST
 from pyams_zmq.declaration import declarations
-from services import Echo, Process
+from services import Echo, Process, running
 
 #: Seconds until a process that is not there is given up.
 SHORT = 0.1
@@ -18,12 +18,8 @@ SHORT = 0.1
 @pytest.fixture(scope='module')
 def service():
     """A process that no test disturbs."""
-    process = Process('127.0.0.1', handler_of(Echo()), 'user:secret')
-    process.start()
-    process.endpoint = process.wait_ready(30)
-    yield process
-    process.stop()
-    process.join(30)
+    with running(Process('127.0.0.1', handler_of(Echo()), 'user:secret')) as process:
+        yield process
 
 
 @pytest.fixture

@@ -3,7 +3,6 @@
 import gc
 import json
 import multiprocessing
-import os
 import resource
 import socket as sockets
 import subprocess
@@ -18,7 +17,7 @@ import psutil
 import pytest
 import zmq
 
-from peers import STRICT_PYTHON
+from peers import STRICT_PYTHON, in_fork
 from pyams_zmq.client import ZMQClient
 from pyams_zmq.handler import ZMQMessageHandler
 from pyams_zmq.process import ZMQProcess
@@ -506,24 +505,6 @@ def run(script, *args, timeout=10):
     assert result.stderr == ''
     assert result.returncode == 0
     return result.stdout
-
-
-def in_fork(function):
-    """Run a function in a forked child; returns what it returned."""
-    read, write = os.pipe()
-    pid = os.fork()
-    if not pid:
-        try:
-            os.write(write, json.dumps(function()).encode())
-        except BaseException as error:
-            os.write(write, json.dumps(repr(error)).encode())
-        finally:
-            os._exit(0)
-    os.close(write)
-    with os.fdopen(read, 'rb') as pipe:
-        result = pipe.read()
-    os.waitpid(pid, 0)
-    return json.loads(result)
 
 
 def test_a_forked_child_has_a_context_of_its_own(start):

@@ -25,7 +25,7 @@ from pyams_zmq.calls import remember
 from pyams_zmq.exceptions import NoTransactionError, ReplyError
 from pyams_zmq.jobs import job
 from pyams_zmq.transaction import join
-from services import Process
+from services import Process, running
 
 Base = declarative_base()
 
@@ -116,12 +116,8 @@ class App:
 @pytest.fixture(scope='module')
 def service():
     """A process that all tests share which leave it as it is."""
-    process = Process('127.0.0.1', handler_of(Recorder()))
-    process.start()
-    process.endpoint = process.wait_ready(30)
-    yield process
-    process.stop()
-    process.join(30)
+    with running(Process('127.0.0.1', handler_of(Recorder()))) as process:
+        yield process
 
 
 @pytest.fixture
