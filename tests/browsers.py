@@ -21,11 +21,12 @@ def browsing():
     """
     path = next(filter(None, map(shutil.which, NAMES)), None)
     try:
-        from playwright.sync_api import sync_playwright
+        from playwright.sync_api import expect, sync_playwright
     except ImportError:
         raise LookupError('no Playwright') from None
     if path is None:
         raise LookupError(f'no browser: none of {", ".join(NAMES)}')
+    expect.set_options(timeout=30_000)
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=path, args=OPTIONS.split())
         yield browser
@@ -42,6 +43,38 @@ def browsing_or_skipping():
         if os.environ.get('PYAMS_ZMQ_REQUIRE_BROWSER') == '1':
             pytest.fail(str(error))
         pytest.skip(str(error))
+
+
+# Which texts have less contrast than 4.5 (WCAG, 1.4.3): the text, and how much it has.
+_CONTRAST = """() => {
+  const parse = (color) => (color.match(/[\\d.]+/g) ?? [0, 0, 0, 0]).map(Number);
+  const linear = (share) => (share <= 0.04045 ? share / 12.92 : ((share + 0.055) / 1.055) ** 2.4);
+  const light = (color) => {
+    const [red, green, blue] = color.map((value) => linear(value / 255));
+    return 0.2126 * red + 0.7152 * green + 0.0722 * blue;
+  };
+  const behind = (element) => {
+    for (let one = element; one; one = one.parentElement) {
+      const color = parse(getComputedStyle(one).backgroundColor);
+      if (color.length < 4 || color[3] > 0) return color;
+    }
+    return [255, 255, 255];
+  };
+  const isText = (node) => node.nodeType === 3 && node.data.trim();
+  const hasText = (element) => [...element.childNodes].some(isText);
+  const contrast = (element) => {
+    const lights = [parse(getComputedStyle(element).color), behind(element)].map(light);
+    return (Math.max(...lights) + 0.05) / (Math.min(...lights) + 0.05);
+  };
+  return [...document.querySelectorAll("body *")]
+    .filter((element) => element.checkVisibility() && hasText(element) && contrast(element) < 4.5)
+    .map((element) => [element.textContent.trim(), contrast(element)]);
+}"""
+
+
+def low_contrast(page):
+    """Return the texts of a page that are hard to read, with their contrast."""
+    return page.evaluate(_CONTRAST)
 
 
 class Visitor:
@@ -68,7 +101,8 @@ class Visitor:
         return page
 
     def _listen(self, message):
-        if message.type in ('error', 'warning'):
+        # Those of the debug toolbar have no icon.
+        if message.type in ('error', 'warning') and not message.location['url'].endswith('/favicon.ico'):
             self.wrong.append(message.text)
 
     def close(self):

@@ -12,6 +12,10 @@ from configparser import RawConfigParser
 from contextlib import contextmanager
 from pathlib import Path
 
+import plaster
+
+from pictures.store import Store
+from pyams_zmq.declaration import Declaration
 from servers import Site, wait_for
 
 INI = Path(__file__).parents[1] / 'demo' / 'development.ini'
@@ -30,8 +34,16 @@ class Demo(Site):
         self.server = None
         ini = RawConfigParser()
         ini.read(INI)
-        ini['server:main']['listen'] = '127.0.0.1:0'
+        # So that a test can come from elsewhere, by a header.
+        ini['server:main'].update(
+            {
+                'listen': '127.0.0.1:0',
+                'trusted_proxy': '127.0.0.1',
+                'trusted_proxy_headers': 'x-forwarded-for',
+            }
+        )
         ini['app:main'].update({name.replace('__', '.'): str(value) for name, value in settings.items()})
+        ini['app:main']['pyams_zmq.run_dir'] = str(folder / 'run')
         with self.ini.open('w') as file:
             ini.write(file)
         self._opener = urllib.request.build_opener(
@@ -101,6 +113,19 @@ class Demo(Site):
         """What the button of a picture does; return the status."""
         token = self.token() if token is None else token
         return self.get(picture[f'{action}_url'], b'', **{'X-CSRF-Token': token})[0]
+
+    @property
+    def client(self):
+        """A client of the background process."""
+        return Declaration('pictures', plaster.get_settings(str(self.ini), 'app:main')).client
+
+    def submit(self, sample, delay):
+        """Have a sample converted with a pause of its own; return the job's id."""
+        folder = self.folder / 'var' / 'pictures'
+        job = Store(folder).add({'name': sample, 'sample': sample})
+        data = {'folder': str(folder), 'picture': job, 'max_pixels': 1, 'delay': delay}
+        assert self.client.submit('convert', data, id=job).status == 202
+        return job
 
     def process(self):
         """What the monitor tells of the background process."""

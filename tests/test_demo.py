@@ -9,6 +9,7 @@ import psutil
 import pytest
 from PIL import Image, PngImagePlugin
 
+from browsers import low_contrast
 from demos import demo_site
 
 # Pyramid's WebOb imports it, on the versions of Python that have it.
@@ -35,7 +36,7 @@ SMALL = encoded(NOISE.resize((90, 70)), 'PNG')
 @pytest.fixture(scope='module')
 def demo():
     limits = {'pictures__max_upload': 500_000, 'pictures__max_pixels': 3_000_000}
-    with demo_site(pictures__delay=0, **limits) as demo:
+    with demo_site(pictures__delay=0, pyams_zmq__monitor__public='page', **limits) as demo:
         yield demo.start()
         demo.stop()
 
@@ -157,9 +158,9 @@ def test_serves_renditions_only(demo):
         f'{folder}/../../test.ini',
         f'{folder}/..%2f..%2ftest.ini',
         f'{folder}x/{file}',
-        f'/pictures/../{file}',
-        f'/pictures/%2e%2e/{file}',
-        f'/pictures/{"0" * 24}/{file}',
+        f'/renditions/../{file}',
+        f'/renditions/%2e%2e/{file}',
+        f'/renditions/{"0" * 24}/{file}',
         '/static/../views.py',
         '/static/%2e%2e/views.py',
     ]:
@@ -228,6 +229,15 @@ def test_clicks_of_other_sites_and_on_what_has_ended_do_nothing(demo):
     assert 'not a JPEG' in demo.picture('some.txt', 'failed')['error']
     nobody = {action + '_url': f'/pictures/{"0" * 24}/{action}' for action in ('retry', 'cancel')}
     assert [demo.click(nobody, action) for action in ('retry', 'cancel')] == [404, 503]
+
+
+ELSEWHERE = {'X-Forwarded-For': '192.0.2.7'}
+
+
+def test_lets_this_machine_alone_use_the_monitor(demo):
+    for path in ('/zmq/health', '/zmq/metrics'):
+        assert demo.get(path)[0] == 200
+        assert demo.get(path, **ELSEWHERE)[0] == 403
 
 
 # The page
@@ -308,6 +318,7 @@ def test_page_fits_a_phone(visit, demo, scheme):
     page = visit(demo.url, 320, 640, color_scheme=scheme, has_touch=True, is_mobile=True)
     see_renditions(page, name)
     assert page.evaluate('document.documentElement.scrollWidth') <= 320
+    assert low_contrast(page) == []
 
 
 def test_page_shows_how_far_pictures_are_and_cancels(visit):
@@ -341,3 +352,103 @@ def test_page_shows_how_far_pictures_are_and_cancels(visit):
         assert card(page, '3.png').is_visible()
         assert {text for text in visit.wrong if 'ERR_CONNECTION_REFUSED' not in text} == set()
         visit.wrong.clear()
+
+
+# The monitor
+
+
+@pytest.fixture
+def slow(demo):
+    """The id of a job that runs for ever."""
+    job = demo.submit('Dawn', 600)
+    yield job
+    demo.client.cancel(job)
+    assert demo.client.wait(job, timeout=30).status == 410
+
+
+def row(page, job):
+    return page.get_by_role('table', name='Jobs').get_by_role('row').filter(has_text=job)
+
+
+def test_monitor_shows_jobs_live_and_acts_upon_them(visit, demo, slow):
+    from playwright.sync_api import expect
+
+    page = visit(demo.url + '/zmq')
+    expect(row(page, slow)).to_contain_text('Running')
+    expect(page.get_by_role('progressbar', name=f'Progress of {slow}')).to_have_js_property('max', RENDITIONS)
+    expect(row(page, slow)).to_contain_text('0% · Thumbnail')
+    fog = demo.submit('Fog', 0)  # while the page is open
+    expect(row(page, fog)).to_contain_text('The fog was too thick')
+    assert low_contrast(page) == []
+
+    cancel = row(page, slow).get_by_role('button', name=f'Cancel {slow}')
+    cancel.focus()
+    page.keyboard.press('Enter')
+    expect(page.get_by_text(f'{slow} is to be cancelled.')).to_be_visible()
+    expect(row(page, slow)).to_contain_text('Cancelled')
+    expect(cancel).to_be_hidden()
+    expect(row(page, slow)).to_be_focused()
+    row(page, fog).get_by_role('button', name=f'Try {fog} again').click()
+    expect(row(page, fog)).to_contain_text('Done', timeout=30_000)
+
+    page.get_by_role('button', name='Cancelled').click()
+    expect(row(page, fog)).to_be_hidden()
+    expect(row(page, slow)).to_be_visible()
+    expect(page.get_by_role('button', name='Cancelled')).to_have_attribute('aria-pressed', 'true')
+    page.get_by_role('button', name='Queued').click()
+    expect(page.get_by_text('There are none.')).to_be_visible()
+
+
+def test_monitor_has_no_buttons_for_those_who_may_only_look(visit, demo, slow):
+    from playwright.sync_api import expect
+
+    page = visit(demo.url + '/zmq', extra_http_headers=ELSEWHERE)
+    expect(row(page, slow)).to_contain_text('Running')
+    assert page.get_by_role('button', name=slow).count() == 0
+    assert page.request.post(demo.url + '/zmq/jobs', headers=ELSEWHERE).status == 403
+    assert demo.client.job(slow).body['state'] == 'running'
+
+
+@pytest.mark.parametrize('scheme', ['light', 'dark'])
+def test_monitor_fits_a_phone_in_french(visit, demo, slow, scheme):
+    from playwright.sync_api import expect
+
+    page = visit(f'{demo.url}/zmq?_LOCALE_=fr', 320, 640, color_scheme=scheme, has_touch=True, is_mobile=True)
+    job = page.get_by_role('row').filter(has_text=slow)
+    expect(job).to_contain_text('En cours')
+    expect(job).to_contain_text('0 % · Thumbnail'.replace(' %', '\N{NARROW NO-BREAK SPACE}%'))
+    assert page.evaluate('document.documentElement.scrollWidth') <= 320
+    assert low_contrast(page) == []
+    page.get_by_role('button', name=f'Annuler {slow}').tap()
+    expect(job).to_contain_text('Annulée')
+
+
+def test_monitor_tells_that_the_process_does_not_answer(visit, demo):
+    from playwright.sync_api import expect
+
+    page = visit(demo.url + '/zmq')
+    expect(page.get_by_text('The process is up.')).to_be_visible()
+    process = psutil.Process(demo.process()['figures']['pid'])
+    process.suspend()
+    try:
+        expect(page.get_by_text('0 of 1 processes are up. Not so: pictures.')).to_be_visible()
+    finally:
+        process.resume()
+    expect(page.get_by_text('The process is up.')).to_be_visible()
+
+
+# The toolbar
+
+
+def test_toolbar_tells_what_a_request_has_sent(visit, demo):
+    page = visit(demo.url)
+    page.get_by_label('Your pictures').set_input_files([file('panel.png', SMALL)])
+    page.get_by_role('button', name='Convert').click()
+    see_renditions(page, 'panel.png')
+    job = demo.picture('panel.png')['id']
+    toolbar = visit(page.locator('#pShowToolBarButton').get_attribute('href'))
+    toolbar.get_by_role('link', name='POST').first.click()
+    toolbar.get_by_role('link', name='0MQ').click()
+    panel = toolbar.locator('#pDebugPanel-pyams_zmq-content')
+    panel.get_by_text(f'_submit convert {job}').wait_for()
+    panel.get_by_text('202').wait_for()

@@ -10,8 +10,6 @@ from pyramid.router import Router
 from .security import LocalPolicy
 from .store import PICTURE_ID, Store
 
-CONTENT_SECURITY = "default-src 'self'; base-uri 'none'; frame-ancestors 'none'"
-
 
 def main(global_config: dict[str, str], **settings: Any) -> Router:
     """Make the WSGI application. The background process is made from it, too, and is started when needed."""
@@ -31,7 +29,7 @@ def main(global_config: dict[str, str], **settings: Any) -> Router:
         config.add_route('status', '/pictures.json')
         config.add_route('cancel', f'/pictures/{{id:{PICTURE_ID}}}/cancel')
         config.add_route('retry', f'/pictures/{{id:{PICTURE_ID}}}/retry')
-        config.add_route('rendition', f'/pictures/{{id:{PICTURE_ID}}}/{{file:[a-z]+[.][a-z]+}}')
+        config.add_route('rendition', f'/renditions/{{id:{PICTURE_ID}}}/{{file:[a-z]+[.][a-z]+}}')
         config.add_static_view('static', 'pictures:static')
         config.scan('.views')
         config.add_subscriber(add_headers, NewResponse)
@@ -39,8 +37,5 @@ def main(global_config: dict[str, str], **settings: Any) -> Router:
 
 
 def add_headers(event: NewResponse) -> None:
-    """Let the browser load nothing from elsewhere for the pages, and guess no types."""
-    headers = event.response.headers
-    headers['X-Content-Type-Options'] = 'nosniff'
-    if event.response.content_type == 'text/html':
-        headers.setdefault('Content-Security-Policy', CONTENT_SECURITY)
+    """Let the browser guess no types."""
+    event.response.headers['X-Content-Type-Options'] = 'nosniff'

@@ -18,6 +18,9 @@ from .store import TooBigError
 FILES = {rendition.file(name): name for name, rendition in RENDITIONS.items()}
 SHOWN = 24  # pictures on the page
 
+# The browser may load nothing from elsewhere.
+CONTENT_SECURITY = "default-src 'self'; base-uri 'none'; frame-ancestors 'none'"
+
 NO_PROCESS = (
     'The background process does not answer. Pictures are kept, and what it has accepted is not lost.'
 )
@@ -143,6 +146,7 @@ def trouble(reply: Reply) -> str:
 
 
 def page(request: Request, problems: Iterable[tuple[str, str]] = (), message: str = '') -> dict[str, Any]:
+    request.response.headers['Content-Security-Policy'] = CONTENT_SECURITY
     max_size = max_upload(request)
     return {
         'kinds': RENDITIONS,
