@@ -10,8 +10,8 @@ import pytest
 
 from peers import handler_of
 from pyams_zmq.exceptions import ExitCode
+from pyams_zmq.figures import figures
 from pyams_zmq.handler import ZMQMessageHandler
-from pyams_zmq.monitor.figures import figures
 from pyams_zmq.rundir import RunDir
 from pyams_zmq.scripts import COMMANDS, main, status
 from pyams_zmq.scripts.source import read_settings
@@ -411,10 +411,12 @@ def test_the_command_itself(ini):
     assert command('no_such').returncode == 2
 
 
-def test_a_health_check_imports_little(ini):
-    """It may be made every few seconds."""
+def test_commands_import_little(ini):
+    """A health check may be made every few seconds, and nobody likes to wait for the others."""
     code = (
-        'import sys; from pyams_zmq.scripts import main; code = main(sys.argv[1:]);'
+        'import sys; from importlib import import_module; from pyams_zmq.scripts import COMMANDS, main;'
+        ' [import_module(f"pyams_zmq.scripts.{name}") for name in COMMANDS if name != "run"];'
+        ' code = main(sys.argv[1:]);'
         ' print({"pyramid.registry", "tornado", "pyams_zmq.process", "pyams_zmq.monitor"} & {*sys.modules});'
         ' sys.exit(code)'
     )

@@ -27,9 +27,9 @@ from webtest import TestApp
 from peers import Peer, handler_of, message
 from pyams_zmq.declaration import declarations
 from pyams_zmq.exceptions import SettingError
+from pyams_zmq.figures import figures
 from pyams_zmq.handler import ZMQMessageHandler
 from pyams_zmq.monitor import shared
-from pyams_zmq.monitor.figures import figures
 from pyams_zmq.monitor.observer import Observer
 from pyams_zmq.wire import Reply
 

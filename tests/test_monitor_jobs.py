@@ -11,7 +11,7 @@ from webtest import TestApp
 import work
 from pyams_zmq.declaration import declarations
 from pyams_zmq.exceptions import SettingError
-from pyams_zmq.monitor.figures import STATES, figures
+from pyams_zmq.figures import STATES, figures
 from pyams_zmq.wire import Reply
 from test_monitor import NOBODY, PUBLIC, Client, Policy, application, configured
 

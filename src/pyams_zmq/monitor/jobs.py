@@ -5,8 +5,8 @@ from functools import partial
 from typing import Any
 
 from ..declaration import declarations
+from ..figures import STATES, jobs
 from ..wire import Reply, error_text
-from .figures import STATES, jobs
 from .shared import Shared
 
 #: How many jobs a list has: few values, so that those who look share the lists.

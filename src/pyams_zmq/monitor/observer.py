@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
 from ..declaration import Declaration, declarations
+from ..figures import figures
 from ..wire import error_text
-from .figures import figures
 from .shared import Shared
 
 State: TypeAlias = Literal['up', 'busy', 'refused', 'down', 'given_up', 'broken']

@@ -4,10 +4,10 @@ import argparse
 import time
 from typing import Any
 
+from .. import figures
 from ..exceptions import ExitCode
-from ..monitor import figures
 from . import target
-from .output import duration, reply_text, write, write_json, write_table
+from .output import counted, duration, reply_text, write, write_json, write_table
 
 _EPILOG = """\
 The newest first. The exit code is 0 where the processes tell of their jobs, 1 where one does not, and 2 where
@@ -93,7 +93,7 @@ def _show(told: dict[str, Any]) -> None:
     if not told['ok']:
         write(f'{told["name"]}: {told["problem"]}')
         return
-    write(f'{told["name"]}: ' + ', '.join(f'{count} {state}' for state, count in told['counts'].items()))
+    write(f'{told["name"]}: {counted(told["counts"])}')
     if told['jobs']:
         now = time.time()
         write_table(

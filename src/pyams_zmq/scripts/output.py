@@ -1,7 +1,7 @@
 """What commands write: tables for people, JSON for scripts."""
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -59,3 +59,8 @@ def duration(seconds: float) -> str:
         if seconds >= size:
             return f'{seconds // size:.0f} {unit} {seconds % size // part:.0f} {smaller}'
     return f'{seconds:.0f} s'
+
+
+def counted(counts: Mapping[str, float | None]) -> str:
+    """Write for people how many there are of each kind."""
+    return ', '.join(f'{count or 0:,.0f} {kind}' for kind, count in counts.items())

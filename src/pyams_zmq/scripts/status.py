@@ -6,9 +6,9 @@ from datetime import datetime
 from typing import Any
 
 from ..exceptions import ExitCode
-from ..monitor.figures import figures
+from ..figures import figures
 from . import target
-from .output import duration, reply_text, write, write_json, write_table
+from .output import counted, duration, reply_text, write, write_json, write_table
 
 _EPILOG = """\
 Times of messages are those of the last five minutes: half of them, 90 % and 99 % did not take longer. The
@@ -53,6 +53,9 @@ def _show(told: list[dict[str, Any]]) -> None:
     for one in told:
         if not one['ok']:
             write(f'{one["name"]}: {one["problem"]}')
+    for one in up:
+        if one['jobs'] is not None:
+            write(f'\nJobs of {one["name"]}: {counted(one["jobs"])}')
     for one in up:
         if one['failures']:
             write(f'\nThe last failures of {one["name"]}:')

@@ -5,9 +5,9 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
+from .. import figures
 from ..exceptions import ExitCode
 from ..jobs.client import ending
-from ..monitor import figures
 from ..wire import Reply
 from . import target
 from .bars import Show, showing
