@@ -3,6 +3,7 @@
 import argparse
 import os
 import sys
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -11,7 +12,7 @@ from . import facts, report, rounds
 from .entrants import CLIENT, OURS, ROUTER
 from .environments import FOLDER, REQUIREMENTS, python_of, set_up
 from .figures import ratio
-from .tables import FACTS, TABLES
+from .tables import EXECUTORS, FACTS, TABLES, Table
 from .targets import All
 
 #: Rounds, and seconds of a measurement.
@@ -28,11 +29,29 @@ def main() -> int:
     parser.add_argument(
         '--quick', action='store_true', help='a look without the peers: are the ratios what they ought to be?'
     )
+    parser.add_argument('--only', choices=['executors'], help='what runs jobs, for the page about that')
     arguments = parser.parse_args()
     FOLDER.mkdir(exist_ok=True)
     with TemporaryDirectory(dir=FOLDER) as folder:
         os.environ['TMPDIR'] = folder  # it is on a disk, as what has to be durable
-        return _quick() if arguments.quick else _whole()
+        return _quick() if arguments.quick else _executors() if arguments.only else _whole()
+
+
+def _executors() -> int:
+    set_up('dask')
+    pythons = {'dask': python_of('dask')}
+    results = _measure(EXECUTORS, pythons)
+    report.write_executors(results, report.machine(pythons))
+    print('\n'.join(report.tables(results)))
+    return 0
+
+
+def _measure(tables: Iterable[Table], pythons: dict[str, Path]) -> All:
+    results: All = {}
+    for table in tables:
+        print(f'{table.title} …', flush=True)
+        results[table.key] = rounds.measure(table, _ROUNDS, _SECONDS, pythons)
+    return results
 
 
 def _whole() -> int:
@@ -41,10 +60,7 @@ def _whole() -> int:
     for name in REQUIREMENTS:
         set_up(name)
     pythons = {name: python_of(name) for name in REQUIREMENTS}
-    results: All = {}
-    for table in TABLES:
-        print(f'{table.title} …', flush=True)
-        results[table.key] = rounds.measure(table, _ROUNDS, _SECONDS, pythons)
+    results = _measure(TABLES, pythons)
     print(f'{FACTS.title} …', flush=True)
     results[FACTS.key] = facts.measure(_ROUNDS, pythons)
     report.write(results, report.machine(pythons))

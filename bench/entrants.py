@@ -70,3 +70,10 @@ def queues(durable: bool, runs: bool) -> tuple[Entrant, ...]:
 def journal(jobs: int) -> Entrant:
     """A process with so many jobs in its journal."""
     return Entrant(f'{jobs:,} in the journal', 'jobs', {'durable': True, 'workers': 1, 'jobs': jobs})
+
+
+def executors(*names: str) -> tuple[Entrant, ...]:
+    """What can run jobs."""
+    return tuple(
+        Entrant(name, 'jobs', {'durable': True, 'executor': name}, environment='dask') for name in names
+    )

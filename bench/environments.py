@@ -19,6 +19,7 @@ REQUIREMENTS = {
     'pyro5': ['Pyro5'],
     'xmlrpc': [],
     'huey': ['huey'],
+    'dask': ['--editable', f'{ROOT}[dask]'],
 }
 
 
@@ -30,7 +31,7 @@ def python_of(name: str) -> Path:
 def set_up(name: str) -> None:
     """Make an environment, unless it is there."""
     wanted = hashlib.sha256(repr(REQUIREMENTS[name]).encode())
-    if name == 'pyams':
+    if name in ('pyams', 'dask'):
         wanted.update((ROOT / 'pyproject.toml').read_bytes())
     stamp = FOLDER / name / 'installed'
     if stamp.is_file() and stamp.read_text() == wanted.hexdigest():

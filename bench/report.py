@@ -7,7 +7,7 @@ from pathlib import Path
 
 from .environments import ROOT, installed
 from .figures import figure
-from .tables import FACTS, TABLES, Metric, Table
+from .tables import EXECUTORS, FACTS, TABLES, Metric, Table
 from .targets import OWN_IMPORT, TARGETS, All, own_import, slower_than
 
 #: Where the report is written.
@@ -20,6 +20,7 @@ _TOLD = {
     'rpyc': ('rpyc',),
     'pyro5': ('pyro5',),
     'huey': ('huey',),
+    'dask': ('distributed',),
 }
 
 
@@ -28,6 +29,7 @@ def machine(pythons: dict[str, Path]) -> dict[str, str]:
     versions = [
         f'{name} {version}'
         for environment, told in _TOLD.items()
+        if environment in pythons
         for name, version in installed(pythons[environment]).items()
         if name.lower() in told
     ]
@@ -49,9 +51,17 @@ def _processor() -> str:
 
 def write(results: All, told: dict[str, str]) -> None:
     """Write the report."""
+    _write('tables.inc', [*_machine(told), *_targets(results), *tables(results)])
+
+
+def write_executors(results: All, told: dict[str, str]) -> None:
+    """Write what was measured of the executors."""
+    _write('executors.inc', [*_machine(told), *tables(results)])
+
+
+def _write(name: str, lines: Iterable[str]) -> None:
     FOLDER.mkdir(exist_ok=True)
-    text = '\n'.join([*_machine(told), *_targets(results), *tables(results)])
-    (FOLDER / 'tables.inc').write_text(text.rstrip() + '\n')
+    (FOLDER / name).write_text('\n'.join(lines).rstrip() + '\n')
 
 
 def _machine(told: dict[str, str]) -> Iterator[str]:
@@ -89,7 +99,7 @@ def _met(met: bool) -> str:
 
 def tables(results: All) -> Iterator[str]:
     """Return the lines of all tables; a cell has the median, the quartiles, the ratio to the first line."""
-    for table in (*TABLES, FACTS):
+    for table in (*TABLES, FACTS, *EXECUTORS):
         if table.key not in results:
             continue
         yield from _section(table.title)

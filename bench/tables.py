@@ -127,6 +127,40 @@ TABLES = (
     ),
 )
 
+_THREADS, _OTHERS = 'threads:4', ('processes:4', 'concurrent.futures.ProcessPoolExecutor:4', 'dask')
+
+#: What is measured with ``--only executors``.
+EXECUTORS = (
+    Table(
+        'executor_finish',
+        'Short jobs, durable, submitted by 32 clients',
+        {'done': {'do': 'finish'}},
+        entrants.executors(_THREADS, *_OTHERS),
+        (JOBS,),
+    ),
+    Table(
+        'executor_reach',
+        'One job after the other, from its submission until it begins',
+        {'begun': {'do': 'reach'}},
+        entrants.executors(_THREADS, *_OTHERS),
+        (START,),
+    ),
+    Table(
+        'executor_crash',
+        'A job that brings its worker down, from its submission until it has run again',
+        {'done': {'do': 'crash'}},
+        entrants.executors(*_OTHERS),
+        (START,),
+    ),
+    Table(
+        'executor_memory',
+        'Memory of an idle service that has run jobs, its workers included',
+        {'held': {'do': 'memory'}},
+        entrants.executors(_THREADS, *_OTHERS),
+        (Metric('bytes', 'memory', 'in MB', 1e-6),),
+    ),
+)
+
 IMPORTED, OWN, MEMORY, INSTALLED = (
     'import, ms',
     'of it its own modules, ms',
