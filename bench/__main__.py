@@ -40,17 +40,17 @@ def main() -> int:
 def _executors() -> int:
     set_up('dask')
     pythons = {'dask': python_of('dask')}
-    results = _measure(EXECUTORS, pythons)
+    results = _measure(EXECUTORS, pythons, _QUICK_ROUNDS, _QUICK_SECONDS)
     report.write_executors(results, report.machine(pythons))
     print('\n'.join(report.tables(results)))
     return 0
 
 
-def _measure(tables: Iterable[Table], pythons: dict[str, Path]) -> All:
+def _measure(tables: Iterable[Table], pythons: dict[str, Path], number: int, seconds: float) -> All:
     results: All = {}
     for table in tables:
         print(f'{table.title} …', flush=True)
-        results[table.key] = rounds.measure(table, _ROUNDS, _SECONDS, pythons)
+        results[table.key] = rounds.measure(table, number, seconds, pythons)
     return results
 
 
@@ -60,7 +60,7 @@ def _whole() -> int:
     for name in REQUIREMENTS:
         set_up(name)
     pythons = {name: python_of(name) for name in REQUIREMENTS}
-    results = _measure(TABLES, pythons)
+    results = _measure(TABLES, pythons, _ROUNDS, _SECONDS)
     print(f'{FACTS.title} …', flush=True)
     results[FACTS.key] = facts.measure(_ROUNDS, pythons)
     report.write(results, report.machine(pythons))

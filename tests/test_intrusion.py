@@ -17,7 +17,7 @@ from peers import handler_of, message
 from pyams_zmq import security
 from pyams_zmq.client import ZMQClient
 from pyams_zmq.exceptions import ExitCode, ProcessStartError, SettingError
-from pyams_zmq.jobs.store import _short
+from pyams_zmq.jobs.records import _short
 from services import Process
 
 # Folders in which others may write

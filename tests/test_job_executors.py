@@ -76,7 +76,7 @@ def test_a_pool_whose_worker_dies_is_made_anew(serve):
 
 
 def test_an_executor_that_cannot_be_had_is_no_fault_of_the_job(serve, monkeypatch, wait_until):
-    monkeypatch.setattr('pyams_zmq.jobs.runner._PAUSE', 0.01)
+    monkeypatch.setattr('pyams_zmq.jobs.verdict._PAUSE', 0.01)
     made.clear()
     client = serve(executor=f'{__name__}.broken_at_first', max_interruptions=1)
     client.submit('leave', 7, id='one')
@@ -84,7 +84,7 @@ def test_an_executor_that_cannot_be_had_is_no_fault_of_the_job(serve, monkeypatc
 
 
 def test_one_that_is_gone_for_good_is_asked_again_and_again(serve, monkeypatch, wait_until, log_file):
-    monkeypatch.setattr('pyams_zmq.jobs.runner._PAUSE', 0.01)
+    monkeypatch.setattr('pyams_zmq.jobs.verdict._PAUSE', 0.01)
     made[:] = [1, 1]
     with pytest.raises(ProcessStartError, match=r"broken_at_first': OSError: no more of them"):
         serve(executor=f'{__name__}.broken_at_first')

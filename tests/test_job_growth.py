@@ -4,8 +4,9 @@ import time
 
 import pytest
 
+from pyams_zmq.jobs.records import STATES
 from pyams_zmq.jobs.schema import open_database
-from pyams_zmq.jobs.store import STATES, Store
+from pyams_zmq.jobs.store import Store
 
 MANY = 10**6
 

@@ -6,8 +6,8 @@ from typing import Any
 from ..exceptions import ReplyError
 from ..wire import encode
 from .ids import check_id, new_id
+from .records import STATES
 from .runner import Runner
-from .store import STATES
 
 #: Jobs that a list has by default, and at most.
 _LIMIT = 100

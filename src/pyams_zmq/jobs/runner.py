@@ -8,16 +8,17 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import BrokenExecutor
 from contextlib import suppress
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 from ..exceptions import ReplyError, SettingError
 from ..wire import encode, error_text
+from .attempts import Claim
 from .decorator import JobOptions, jobs_of
 from .executor import ExecutorError, JobExecutor
 from .journal import Journal, JournalFault
-from .progress import Report
-from .store import Claim, Store
-from .work import CANCELLED, Outcome, Task
+from .store import Store
+from .verdict import Interruption, Run, judge
+from .work import Outcome, Task
 
 logger = logging.getLogger(__name__)
 
@@ -26,26 +27,6 @@ _HOUSEKEEPING = 60.0
 
 #: Seconds before the journal is tried again after an error.
 _PAUSE = 1.0
-
-
-class Interruption(NamedTuple):
-    """Why an attempt came to no end of its own."""
-
-    reason: str
-    #: Whether the job may have been what did it.
-    blamed: bool
-
-
-class Run:
-    """A job that is running."""
-
-    def __init__(self, claim: Claim, options: JobOptions) -> None:
-        self.claim = claim
-        self.options = options
-        self.report: Report | None = None
-        self.cancelled = False
-        self.timed_out = False
-        self.task: asyncio.Task[None] | None = None
 
 
 class Runner:
@@ -127,7 +108,7 @@ class Runner:
         claim = run.claim
         outcome = await self._attempt(run)
         try:
-            await self._record(self._judge(run, outcome))
+            await self._record(judge(run, outcome, self._max_interruptions))
         except Exception as error:
             logger.exception('The outcome of the job %s (%s) cannot be written', claim.id, claim.type)
             body = encode(f'The outcome cannot be written: {error_text(error)}').decode()
@@ -161,31 +142,6 @@ class Runner:
     def _time_out(self, run: Run) -> None:
         run.timed_out = True
         self.executor.cancel(run.claim.id)
-
-    def _judge(self, run: Run, outcome: Outcome | Interruption) -> Callable[[Store], None]:
-        """Return what has to be recorded of the end of an attempt."""
-        claim, options = run.claim, run.options
-        failed = isinstance(outcome, Interruption) or outcome.status is None or outcome.status >= 400
-        if failed and run.timed_out and not run.cancelled:
-            outcome = Outcome(504, encode(f'TimeoutError: it took longer than {options.timeout} s').decode())
-        if outcome == CANCELLED or (run.cancelled and failed):
-            return lambda store: store.end(claim.seq, 'cancelled', None, None)
-        delay = options.delay(claim.failures + claim.interruptions + 1)
-        if isinstance(outcome, Interruption):
-            if outcome.blamed:
-                return partial(
-                    Store.interrupt,
-                    seq=claim.seq,
-                    reason=outcome.reason,
-                    limit=self._max_interruptions,
-                    delay=delay,
-                )
-            return lambda store: store.postpone(claim.seq, _PAUSE)
-        status, body = outcome.status or 0, outcome.body or 'null'
-        if status >= 500 and claim.failures < options.retries:
-            return lambda store: store.put_back(claim.seq, status, body, delay)
-        state = 'failed' if failed else 'done'
-        return lambda store: store.end(claim.seq, state, status, body)
 
     async def _record(self, operation: Callable[[Store], Any]) -> Any:
         """Do something with the journal; where the disk fails, again and again."""
