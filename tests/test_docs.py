@@ -1,8 +1,10 @@
 """The documentation is complete: whatever a user can name is told of."""
 
+import argparse
 import ast
 import inspect
 import re
+import shlex
 from importlib import import_module
 from pathlib import Path
 
@@ -10,7 +12,7 @@ import pytest
 
 from pyams_zmq.exceptions import ExitCode
 from pyams_zmq.handler import ZMQMessageHandler
-from pyams_zmq.settings import OPTIONS
+from pyams_zmq.settings import MONITOR, OPTIONS, read_global, read_options
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / 'docs'
@@ -106,8 +108,9 @@ def statuses():
 
 def test_each_status_is_told_of():
     text = (DOCS / 'messages.rst').read_text()
-    assert {number for number in statuses() if f'   * - {number}\n' not in text} == set()
-    assert set(statuses()) > {400, 401, 403, 404, 413, 503, 504}
+    made = set(statuses())
+    assert {number for number in made if f'   * - {number}\n' not in text} == set()
+    assert made > {400, 401, 403, 404, 413, 503, 504}
 
 
 def test_each_module_has_its_place():
@@ -115,3 +118,54 @@ def test_each_module_has_its_place():
     named = {name for row in table for name in re.findall(r'`(\w+)`', row)}
     modules = {path.stem for path in (ROOT / 'src/pyams_zmq').iterdir() if path.suffix in ('', '.py')}
     assert modules - {'__init__', '__main__', '__pycache__', 'locales'} <= named
+
+
+def examples(language):
+    """The lines of the pages' examples in a language, with the page."""
+    for path in [*DOCS.glob('*.rst'), ROOT / 'README.md']:
+        text = path.read_text()
+        blocks = re.findall(
+            rf'^\.\. code-block:: {language}\n(?:   :.*\n)*\n((?:   .*\n|\n)+)', text, re.MULTILINE
+        )
+        blocks += re.findall(rf'^```{language}\n(.*?)^```', text, re.MULTILINE | re.DOTALL)
+        for block in blocks:
+            yield from ((path.name, line.strip()) for line in block.splitlines())
+
+
+COMMANDS = sorted(
+    {
+        (page, line.partition(' #')[0])
+        for page, line in examples('sh')
+        if re.match(r'(env/bin/)?pyams_zmq ', line)
+    }
+)
+
+
+@pytest.mark.parametrize(('page', 'command'), COMMANDS)
+def test_a_command_in_the_pages_makes_sense(page, command):
+    _, name, *words = shlex.split(command.partition(' < ')[0].partition(' | ')[0])
+    parser = argparse.ArgumentParser(exit_on_error=False)
+    import_module(f'pyams_zmq.scripts.{name}').add_arguments(parser)
+    parser.parse_intermixed_args(words)
+
+
+def test_the_settings_in_the_pages_make_sense():
+    lines = [(page, line) for page, line in examples('ini') if line.startswith('pyams_zmq.')]
+    assert len(lines) > 20
+    for page, line in lines:
+        name, _, value = (part.strip() for part in line.partition('='))
+        settings = {name: value}
+        process = name.split('.')[1]
+        if name.count('.') == 1:
+            read_global(settings, process)
+        else:
+            read_options(settings, process, options=MONITOR if process == 'monitor' else OPTIONS)
+        assert value, (page, line)
+
+
+@pytest.mark.parametrize('name', ['README.md', 'CONTRIBUTING.md'])
+def test_the_links_to_files_lead_somewhere(name):
+    links = re.findall(r'\]\(([^)]+)\)', (ROOT / name).read_text())
+    assert [
+        link for link in links if '://' not in link and not (ROOT / link.partition('#')[0]).exists()
+    ] == []
