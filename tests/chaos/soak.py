@@ -36,8 +36,9 @@ PATIENCE = 30.0
 OPTIONS = {
     'auth': 'honest:sesame',
     'workers': 2,
-    'handshake_timeout': 0.5,
-    'heartbeat_interval': 0.5,
+    'handshake_timeout': 2.0,
+    # On a busy machine honest clients, too, may give no sign of life for a while.
+    'heartbeat_interval': 10.0,
     'max_message_size': MB,
     'high_water_mark': 100,
     'executor': 'threads:2',
@@ -46,6 +47,9 @@ OPTIONS = {
 
 #: A soak hits less hard than an attack of its own does, and more often.
 _SOFTER = 5
+
+#: Seconds without a change after which nothing is reckoned to change any more.
+_SETTLED = 1.0
 
 
 @dataclass
@@ -90,9 +94,9 @@ def read(service):
 
 
 def _settle(count):
-    """Wait until a number falls no more: silent peers are cleared away after two intervals at the latest."""
+    """Wait until a number falls no more: that of the connections of those who have left, say."""
     lowest, since = count(), time.monotonic()
-    while time.monotonic() < since + 3 * OPTIONS['heartbeat_interval']:
+    while time.monotonic() < since + _SETTLED:
         time.sleep(0.05)
         if (now := count()) < lowest:
             lowest, since = now, time.monotonic()
