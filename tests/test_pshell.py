@@ -1,5 +1,6 @@
 """``zmq`` in Pyramid's shell: the real command, which is told what to do on its standard input."""
 
+import os
 import subprocess
 import sys
 
@@ -24,7 +25,7 @@ def shell(site):
                 [sys.executable, '-m', 'pyramid.scripts.pshell', '-p', 'python', made.ini],
                 check=True,
                 cwd=made.folder,
-                env={'PYTHONPATH': str(TESTS), 'PYTHONWARNINGS': 'ignore'},
+                env={**os.environ, 'PYTHONPATH': str(TESTS), 'PYTHONWARNINGS': 'ignore'},
                 input='\n'.join(lines),
                 stdout=output,
                 stderr=log,
