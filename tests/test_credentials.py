@@ -7,7 +7,7 @@ import traceback
 import pytest
 
 from pyams_zmq.client import ZMQClient
-from pyams_zmq.credentials import parse_auth, read_passwords
+from pyams_zmq.credentials import read_passwords
 from pyams_zmq.declaration import Declaration
 from pyams_zmq.exceptions import ExitCode, SettingError
 from pyams_zmq.process import ZMQProcess
@@ -150,6 +150,7 @@ def test_what_is_no_path(path):
 @pytest.mark.parametrize(
     'auth',
     [
+        {},
         {'': SECRET},
         {'user': ''},
         {'user': None},
@@ -168,10 +169,6 @@ def test_what_is_no_mapping_of_users(auth):
         with pytest.raises(ValueError) as caught:
             make()
         assert SECRET not in ''.join(traceback.format_exception(caught.value))
-
-
-def test_an_empty_mapping_is_none():
-    assert parse_auth({}) is None
 
 
 def statuses(process, *auths):
@@ -263,7 +260,7 @@ def test_a_declared_process_whose_file_is_refused(declared):
 
 def test_either_a_setting_of_a_file_or_of_the_text():
     settings = {'pyams_zmq.medias.auth_file': 'file', 'pyams_zmq.medias.auth': 'user:password'}
-    with pytest.raises(SettingError, match='pyams_zmq.medias: give auth or auth_file, not both'):
+    with pytest.raises(SettingError, match='pyams_zmq.medias: give only one of auth, auth_file'):
         Declaration('medias', settings)
 
 
@@ -282,4 +279,4 @@ def test_files_on_the_command_line(start, write, capsys):
     assert ': 403 ' in capsys.readouterr().out
     assert main([*ping, str(write('web:two', 0o644, name='own'))]) == ExitCode.USAGE
     assert main(['ping', 'app.ini', '--auth-file', 'own']) == ExitCode.USAGE
-    assert '--auth-file goes with --address' in capsys.readouterr().err
+    assert 'go with --address' in capsys.readouterr().err

@@ -4,6 +4,7 @@ import json
 import os
 import stat
 import traceback
+from contextlib import suppress
 from types import SimpleNamespace
 
 import pytest
@@ -11,6 +12,7 @@ import zmq
 import zmq.auth
 from zmq.utils import z85
 
+from chaos import zmtp
 from pyams_zmq.client import ZMQClient
 from pyams_zmq.curve import make_keys, read_client_keys, read_server_keys
 from pyams_zmq.declaration import Declaration
@@ -234,7 +236,7 @@ def test_names_that_are_no_text(keys):
     path = os.fsencode(keys.clients) + b'/\xff.key'
     with open(path, 'wb') as file:
         file.write((keys.folder / 'other.key').read_bytes())
-    assert 'the name of a client is text in UTF-8' in told(keys)
+    assert 'the name of a client is text that can be shown' in told(keys)
 
 
 def test_one_mechanism(keys):
@@ -265,6 +267,39 @@ def test_a_libzmq_without_curve(keys, monkeypatch):
     assert read_server_keys(None, None) is None
 
 
+# Keys that no honest peer has
+
+#: Points of small order: with them each shared secret is known beforehand.
+WEAK = [
+    bytes(32),
+    b'\1' + bytes(31),
+    bytes.fromhex('e0eb7a7c3b41b8ae1656e3faf19fc46ada098deb9c32b1fd866205165f49b800'),
+    bytes.fromhex('ecffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff7f'),
+]
+
+
+@pytest.mark.parametrize('size', [200, 199, 10])
+@pytest.mark.parametrize('name', [b'HELLO', b'WELCOME', b'INITIATE', b'READY', b'MESSAGE', b'ERROR'])
+def test_words_that_open_no_door(start, keys, name, size):
+    process = start(**keys.server)
+    for key in [*WEAK, os.urandom(32)]:
+        # https://rfc.zeromq.org/spec/26/: version, filler, the client's key, a counter, and a box.
+        body = bytes([len(name)]) + name + b'\1\0' + bytes(72) + key + (1).to_bytes(8, 'big') + os.urandom(80)
+        with zmtp.dial(process) as connection, suppress(ConnectionError):
+            connection.sendall(zmtp.greeting(b'CURVE'))
+            zmtp.receive(connection, 64)
+            connection.sendall(zmtp.header(size, flags=4) + body[:size].ljust(size, b'x'))
+            assert connection.recv(100) == b''
+    assert reply(process, curve=(keys.public, keys.web)).ok
+
+
+def test_a_weak_key_for_the_process_s(start, keys):
+    process = start(**keys.server)
+    for key in WEAK:
+        keys.public.write_bytes(b'public-key = %s' % z85.encode(key))
+        assert reply(process, curve=(keys.public, keys.web)).status == 401
+
+
 # Where settings tell of the keys
 
 
@@ -272,6 +307,7 @@ def declare(keys, port=9, **options):
     paths = {'curve_secret_key': keys.secret, 'curve_clients': keys.clients, 'curve_key': keys.web, **options}
     settings = {f'pyams_zmq.medias.{name}': str(path) for name, path in paths.items() if path}
     settings['pyams_zmq.medias.address'] = f'127.0.0.1:{port}'
+    settings['pyams_zmq.ini'] = 'app.ini'
     return Declaration('medias', settings, {'delegate': Echo})
 
 
@@ -316,9 +352,18 @@ def test_a_declared_process_whose_keys_are_refused(keys):
             use()
 
 
+@pytest.mark.parametrize('missing', ['curve_secret_key', 'curve_clients'])
+def test_a_process_that_lacks_a_key_is_told_of_before_it_is_started(keys, missing):
+    declaration = declare(keys, **{missing: None, 'curve_server_key': keys.public})
+    with pytest.raises(
+        SettingError, match='^pyams_zmq.medias: curve_secret_key and curve_clients go together'
+    ):
+        declaration.supervise()
+
+
 @pytest.mark.parametrize('option', ['auth', 'auth_file'])
 def test_one_mechanism_in_settings(keys, option):
-    with pytest.raises(SettingError, match=f'pyams_zmq.medias: give {option} or curve_secret_key'):
+    with pytest.raises(SettingError, match=f'pyams_zmq.medias: give only one of {option}, curve_secret_key'):
         declare(keys, **{option: 'user:password'})
 
 
@@ -395,7 +440,8 @@ def test_nothing_is_overwritten(tmp_path, capsys, taken, kind):
         ('web.key_secret', 'ends in no name of a key'),
         ('no/such/folder/web', 'cannot be made: No such file or directory'),
         ('w' * 256, 'File name too long'),
-        ('web\udcff', 'the name of a client is text in UTF-8'),
+        ('web\nroot', 'the name of a client is text that can be shown'),
+        ('web\udcff', 'the name of a client is text that can be shown'),
     ],
 )
 def test_names_of_keys_that_are_none(tmp_path, capsys, name, reason):

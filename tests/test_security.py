@@ -216,6 +216,11 @@ def test_curve(context, authenticator, tmp_path):
     authenticator.configure_curve('*', str(tmp_path))
     assert ask(context, b'CURVE', known)[0] == '200'
     assert ask(context, b'CURVE', b'\0' * 32)[0] == '400'
+    (tmp_path / 'nothing').mkdir()
+    authenticator.configure_curve(ZAP_DOMAIN, str(tmp_path / 'nothing'))
+    assert ask(context, b'CURVE', known)[0] == '400'
+    authenticator.configure_keys({b'k' * 32: 'web'})
+    assert ask(context, b'CURVE', b'k' * 32)[:2] == ('200', 'web')
     authenticator.configure_curve(ZAP_DOMAIN, zmq.auth.CURVE_ALLOW_ANY)
     assert ask(context, b'CURVE', b'\0' * 32)[0] == '200'
 

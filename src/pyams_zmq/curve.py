@@ -174,10 +174,8 @@ def _read_clients(path: AnyPath) -> dict[bytes, str]:
 
 
 def _client_name(file: Path) -> str:
-    try:
-        file.stem.encode()
-    except UnicodeEncodeError:
-        raise SettingError(f'{str(file)!r}: the name of a client is text in UTF-8') from None
+    if not file.stem.isprintable():  # nor is what the system could not decode
+        raise SettingError(f'{str(file)!r}: the name of a client is text that can be shown')
     return file.stem
 
 

@@ -1,6 +1,7 @@
 """A declared process: what the application, its settings and its commands know of it."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from multiprocessing.spawn import get_executable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,7 +11,7 @@ from zope.interface import implementer
 from .address import connectable
 from .client import ZMQClient
 from .credentials import Passwords, parse_auth, read_passwords
-from .curve import ClientKeys, read_public, read_secret
+from .curve import ClientKeys, read_public, read_secret, read_server_keys
 from .exceptions import SettingError
 from .interfaces import IZMQDeclarations
 from .limits import MAX_MESSAGE_SIZE
@@ -61,7 +62,7 @@ class Declaration:
         chosen = [next((one for one in ways if one in self.options), None) for ways in _MECHANISMS]
         names = [one for one in chosen if one is not None]
         if len(names) > 1:
-            raise SettingError(f'pyams_zmq.{name}: give {" or ".join(names)}: only one mechanism is possible')
+            raise SettingError(f'pyams_zmq.{name}: give only one of {", ".join(names)}')
         self._run_dir = read_global(settings, 'run_dir')
         self._client: ZMQClient | None = None
         self._supervisor: Supervisor | None = None
@@ -108,6 +109,8 @@ class Declaration:
         # Or there is an error now, and not with the first call.
         connectable(self.address)
         self._read_credentials()
+        with self._named():
+            read_server_keys(self.options.get('curve_secret_key'), self.options.get('curve_clients'))
         path = str(self.source).partition('#')[0]
         if path.endswith('.ini') and not Path(path).is_file():
             raise SettingError(f'pyams_zmq.ini: there is no file {path}')
@@ -150,10 +153,16 @@ class Declaration:
         :raises SettingError: where a file cannot be read
         """
         auth, file, *keys = (self.options.get(name) for name in _CREDENTIALS)
-        try:
+        with self._named():
             passwords = parse_auth(auth) if file is None else read_passwords(file)
             return passwords, _client_keys(*keys)
-        except SettingError as error:
+
+    @contextmanager
+    def _named(self) -> Iterator[None]:
+        """Let errors tell which process it is."""
+        try:
+            yield
+        except ValueError as error:
             raise SettingError(f'pyams_zmq.{self.name}: {error}') from None
 
     def replace_client(self, client: ZMQClient) -> None:
@@ -178,11 +187,9 @@ class Declaration:
             values.setdefault('workers', 1)  # so that it answers while a method runs
         address = address or self.address
         arguments = address, self._handler(), options.get('auth'), options.get('clients'), registry
-        try:
+        with self._named():
             process: ZMQProcess = cls(*arguments)
             process.configure(**values)
-        except ValueError as error:
-            raise SettingError(f'pyams_zmq.{self.name}: {error}') from None
         process.name = self.name
         return process
 
