@@ -169,3 +169,11 @@ def test_the_links_to_files_lead_somewhere(name):
     assert [
         link for link in links if '://' not in link and not (ROOT / link.partition('#')[0]).exists()
     ] == []
+
+
+def test_each_thread_is_told_of():
+    text = (DOCS / 'design.rst').read_text()
+    sources = ''.join(path.read_text() for path in (ROOT / 'src').rglob('*.py'))
+    names = set(re.findall(r"'(pyams_zmq-[a-z]+)", sources)) - {'pyams_zmq-nursery'}
+    assert len(names) > 5
+    assert [name for name in names if f'``{name}' not in text] == []
