@@ -721,7 +721,9 @@ def test_a_job_is_submitted_when_the_transaction_commits(make_app, serve_jobs):
     medias = app.request.zmq('medias')
     assert [medias.wait(one, 30).body for one in ids[:2]] == [1, 2]
     assert medias.job(ids[2]).status == 404
-    assert f'_submit work {ids[0]}' in [one.type for one in app.messages]
+    assert [(one.type, one.taken_back) for one in app.messages if one.on_commit] == [
+        (f'_submit work {one}', one == ids[2]) for one in ids
+    ]
 
 
 @pytest.mark.parametrize('wrong', ['', 'a space', 'é', 'x' * 129, 7])
