@@ -224,7 +224,7 @@ def test_whatever_a_process_replies(run, hostile, reply):
     for command in 'ping', 'status', 'jobs', 'call x', 'wait x', 'cancel x', 'retry x':
         name, *words = command.split()
         for options in [], ['--json']:
-            code, output, errors = run(name, '--address', endpoint, '--timeout', '1', *options, *words)
+            code, output, errors = run(name, '--address', endpoint, '--timeout', '0.3', *options, *words)
             assert code in (0, 1, 4)
             assert (output + errors).replace('\n', '').isprintable()
             if options:

@@ -44,6 +44,8 @@ def write_table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
 
 def harmless(text: str) -> str:
     """Escape what a terminal might take for an order: what comes from a process may hold anything."""
+    if text.isprintable():
+        return text
     return ''.join(
         one if one.isprintable() else one.encode('unicode_escape', 'surrogatepass').decode() for one in text
     )
