@@ -10,7 +10,7 @@ HUEY := $(dir $(OLD))huey
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test stress chaos soak coverage bench lint docs messages build clean
+.PHONY: help demo test stress chaos soak screenshots coverage bench lint docs messages build clean
 
 help: ## list what there is
 	@awk -F':.*## ' '/^[a-z]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -30,6 +30,9 @@ chaos: $(VENV)/.test $(OLD)/bin/python $(HUEY)/bin/python ## attacks, beside 2.0
 
 soak: $(VENV)/.test ## load a service for an hour, and see what it keeps (ARGS="--minutes 1")
 	@cd tests && ../$(BIN)/python -m chaos.soak $(ARGS)
+
+screenshots: $(VENV)/.test ## take the pictures in docs/images anew: needs a browser, and half a minute
+	@cd tests && ../$(BIN)/python -m screenshots
 
 coverage: $(VENV)/.test ## run the tests and report the coverage, child processes included
 	@$(BIN)/python -m coverage erase

@@ -397,14 +397,21 @@ def test_prometheus_reads_the_metrics(start, call):
     assert samples['pyams_zmq_message_duration_seconds_sum', 'medias', None] > 0
 
 
-def test_the_documentation_lists_all_metrics():
+def test_the_documentation_lists_all_metrics_and_its_alerts_use_no_others():
     from pyams_zmq.monitor.prometheus import ProcessCollector
 
     observer = observer_of({'medias': Client()})
     page = (Path(__file__).parents[1] / 'docs' / 'monitoring.rst').read_text()
+    names = set()
     for family in ProcessCollector(observer).collect():
-        suffix = '_total' if family.type == 'counter' else ''
-        assert f'``{family.name}{suffix}``' in page
+        names.add(family.name + ('_total' if family.type == 'counter' else ''))
+    assert {name for name in names if f'``{name}``' in page} == names
+    used = re.findall(r'expr: .*|^ {13}.*pyams_zmq_.*', page, re.MULTILINE)
+    mentioned = {
+        name.removesuffix('_bucket') for line in used for name in re.findall('pyams_zmq_[a-z_]+', line)
+    }
+    assert len(mentioned) > 5
+    assert mentioned <= names
 
 
 def test_to_be_registered_is_no_reason_to_ask_the_processes():

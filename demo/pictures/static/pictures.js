@@ -73,11 +73,11 @@ function showPicture(picture) {
   bar.hidden = !WAITING.includes(picture.state);
   bar.max = picture.renditions.length;
   bar.value = picture.renditions.filter((rendition) => rendition.ready).length;
+  renditions.hidden = picture.state === "failed" || (!bar.value && picture.state !== "running");
   show(find(".cancel", card), ["queued", "running"].includes(picture.state));
   show(find(".retry", card), ["failed", "cancelled"].includes(picture.state));
   setText(error, picture.error);
   error.hidden = !picture.error;
-  renditions.hidden = picture.state === "failed";
   picture.renditions.forEach((rendition, n) => showRendition(renditions.children[n], rendition, picture.name));
   return card;
 }
