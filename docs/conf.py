@@ -9,8 +9,8 @@ from pathlib import Path
 
 from sphinx.util.docutils import SphinxDirective
 
+from pyams_zmq import settings
 from pyams_zmq.scripts import COMMANDS, main
-from pyams_zmq.settings import table
 
 sys.path.insert(0, str(Path(__file__).parent))
 
@@ -46,18 +46,21 @@ nitpick_ignore_regex = [
 
 
 class SettingsTable(SphinxDirective):
-    """The settings of an ``.ini`` file, as the code knows them."""
+    """One of the tables of settings, as the code knows them: ``GLOBAL``, ``OPTIONS`` or ``MONITOR``."""
+
+    required_arguments = 1
 
     def run(self):
-        lines = ['.. list-table::', '   :header-rows: 1', '   :widths: 30 25 15 30', '']
-        for name, *cells in [('setting', 'accepted', 'default', 'meaning'), *map(self._row, table())]:
-            lines += [f'   * - {name}', *(f'     - {cell}' for cell in cells)]
+        self.env.note_dependency(settings.__file__)
+        lines = ['.. list-table::', '   :header-rows: 1', '   :widths: 20 32 16 32', '']
+        for row in [('setting', 'meaning', 'default', 'accepted'), *self._rows(self.arguments[0])]:
+            lines += [f'   {"* -" if not number else "  -"} {cell}' for number, cell in enumerate(row)]
         return self.parse_text_to_nodes('\n'.join(lines))
 
     @staticmethod
-    def _row(setting):
-        name, *cells = setting
-        return f'``{name}``', *cells
+    def _rows(name):
+        for option in getattr(settings, name).values():
+            yield f'``{option.name}``', option.help, option.default, option.kind.accepts
 
 
 class CommandLine(SphinxDirective):

@@ -13,7 +13,6 @@ from pyams_zmq.settings import (
     process_names,
     read_global,
     read_options,
-    table,
 )
 
 
@@ -192,10 +191,9 @@ def test_the_defaults_are_those_of_the_classes():
     assert told == {name: getattr(ZMQProcess, name) for name in told}
 
 
-def test_the_table_is_complete():
-    rows = list(table())
-    assert len(rows) == len(OPTIONS) + len(GLOBAL) + len(MONITOR)
-    for name, accepts, _default, meaning in rows:
-        assert name.startswith('pyams_zmq.')
-        assert accepts
-        assert meaning
+@pytest.mark.parametrize('options', [GLOBAL, OPTIONS, MONITOR])
+def test_the_tables_tell_all(options):
+    for name, option in options.items():
+        assert name == option.name
+        assert option.kind.accepts
+        assert option.help

@@ -4,7 +4,7 @@ import difflib
 import os
 import re
 import threading
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any, NamedTuple
 
 from pyramid.settings import falsey, truthy
@@ -345,16 +345,6 @@ def process_names(settings: Mapping[str, Any]) -> list[str]:
     return list(
         dict.fromkeys([*listed, *(name for name, dot, _ in mentioned if dot and name not in RESERVED)])
     )
-
-
-def table() -> Iterator[tuple[str, str, str, str]]:
-    """The settings for people: name, what is accepted, default, meaning."""
-    for option in GLOBAL.values():
-        yield PREFIX + option.name, option.kind.accepts, option.default, option.help
-    for option in OPTIONS.values():
-        yield f'{PREFIX}<name>.{option.name}', option.kind.accepts, option.default, option.help
-    for option in MONITOR.values():
-        yield f'{PREFIX}monitor.{option.name}', option.kind.accepts, option.default, option.help
 
 
 def _read(option: Option, setting: str, value: Any) -> Any:
