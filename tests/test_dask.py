@@ -10,6 +10,7 @@ import distributed  # noqa: F401 (here, so that not each process has to)
 import pytest
 
 from chaos.kills import free_address
+from demos import demo_site
 from peers import Peer, message
 from pyams_zmq.exceptions import ProcessStartError
 from remote_work import RemoteWork
@@ -135,6 +136,24 @@ def test_jobs_run_on_all_workers(dask, cluster, tmp_path, wait_until):
     assert client.wait(job, 30) == (200, ['ff00', 1])
     client.submit('fail', 'why', id='d')
     assert client.wait('d', 30) == (500, 'ValueError: why')
+
+
+@pytest.mark.usefixtures('dask')
+def test_the_demonstration_runs_there_by_its_setting_alone(cluster, wait_until):
+    executor = f'dask:{cluster.url}'
+    with demo_site(pictures__delay=0, pyams_zmq__pictures__executor=executor) as demo:
+        demo.start()
+        slow = [demo.submit(sample, 2) for sample in ('Dawn', 'Ripples')]
+        wait_until(lambda: [one['doing'] for one in demo.pictures()] == ['Thumbnail', 'Thumbnail'], 60)
+        for job in slow:
+            assert demo.client.cancel(job).status == 202
+            assert demo.client.wait(job, 30).status == 410
+        fog = demo.submit('Fog', 0)
+        assert demo.client.wait(fog, 60).status == 422
+        assert demo.client.retry(fog).status == 202
+        assert demo.client.wait(fog, 60) == (200, {'renditions': 5})
+        assert demo.picture('Fog', 'done')
+        demo.stop()
 
 
 def test_what_a_worker_cannot_import_has_failed(dask, tmp_path, monkeypatch):
