@@ -59,7 +59,7 @@ def test_progress_and_cancelling(serve, wait_until, executor):
     progress = wait_until(lambda: client.job('first').body['progress'], 30)
     assert progress == {'done': 1, 'total': 2, 'message': 'half'}
     assert client.cancel('first').status == 202
-    assert client.cancel('first').status == 202
+    assert client.cancel('first').status in (200, 202)
     assert client.wait('first', 30).status == 410
     client.submit('double', 2, id='second')
     assert client.wait('second', 30) == (200, 4)

@@ -8,6 +8,7 @@ import work
 from peers import Peer, handler_of, message
 from pyams_zmq.exceptions import ProcessStartError
 from pyams_zmq.handler import ZMQMessageHandler
+from pyams_zmq.jobs.store import Store
 
 fork = multiprocessing.get_context('fork')
 
@@ -161,6 +162,25 @@ def test_first_come_first_started(serve):
     jobs = client.jobs().body['jobs']
     assert [job['job'] for job in jobs] == [*(str(number) for number in range(1, 21)), 'block']
     assert [job['started'] for job in jobs] == sorted((job['started'] for job in jobs), reverse=True)
+
+
+def test_jobs_are_looked_for_where_there_may_be_one_only(serve, monkeypatch):
+    looks, claim = fork.Semaphore(0), Store.claim
+
+    def counted(*arguments, **options):
+        looks.release()
+        return claim(*arguments, **options)
+
+    monkeypatch.setattr(Store, 'claim', counted)
+    client = serve()
+    client.submit('static', 1, id='one')
+    assert client.wait('one', 30).ok
+    for _ in range(20):
+        assert client.jobs().ok
+    # With the start, the job's acceptance, and its end.
+    for _ in range(3):
+        looks.acquire(block=False)
+    assert not looks.acquire(block=False)
 
 
 def test_lists(serve):

@@ -47,9 +47,6 @@ class Journal:
     :raises JournalError: where the file cannot be used
     """
 
-    #: Called on the loop after each commit.
-    on_commit: Callable[[], Any] | None = None
-
     def __init__(self, path: str, durable: bool = True) -> None:
         self._lock = None if path == ':memory:' else _lock(path)
         try:
@@ -125,8 +122,6 @@ class Journal:
                 future.set_result(result)
             else:
                 future.set_exception(error)
-        if self.on_commit is not None:
-            self.on_commit()
 
     def close(self) -> None:
         """Write down what is left, and let the file go."""

@@ -57,7 +57,6 @@ class Runner:
         self._arities: dict[tuple[str, int], bool] = {}
         # Set where there may be a job, or a free place.
         self._work = asyncio.Event()
-        journal.on_commit = self._work.set
         self._draining = False
         self._taker: asyncio.Task[None] | None = None
         self._cleaner: asyncio.Task[None] | None = None
@@ -176,7 +175,12 @@ class Runner:
         if not self._takes(job_type, number):
             raise ReplyError(400, f'Wrong number of frames for {job_type}: {number}')
         keep = self.types[job_type].keep
-        return self.journal.do(lambda store: store.accept(job, job_type, frames, keep, self.max_pending))
+        accepted = self.journal.do(lambda store: store.accept(job, job_type, frames, keep, self.max_pending))
+        accepted.add_done_callback(self._wake)
+        return accepted
+
+    def _wake(self, _accepted: Any) -> None:
+        self._work.set()
 
     def _takes(self, job_type: str, number: int) -> bool:
         found = self._arities.get((job_type, number))
@@ -208,7 +212,9 @@ class Runner:
 
         :returns: status and body of the reply
         """
-        return await self.journal.do(lambda store: store.retry(job, self.max_pending))
+        reply = await self.journal.do(lambda store: store.retry(job, self.max_pending))
+        self._work.set()
+        return reply
 
     def with_progress(self, record: dict[str, Any]) -> dict[str, Any]:
         """Add to what is known of a job how far it is."""
