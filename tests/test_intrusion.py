@@ -63,6 +63,7 @@ def test_no_user_at_all_is_not_everybody():
 def test_a_crowd_at_the_door_does_not_fill_the_disk(start, log_file, wait_until, monkeypatch):
     """But the log tells how many there were."""
     monkeypatch.setattr(security, '_SPAN', 0.5)
+    monkeypatch.setattr(security, '_REFUSALS', 2)
     process = start('127.0.0.1', handler_of(Recorder()), 'honest:sesame')
     service = Target(process.pid, process.endpoint)
     refused = 0
