@@ -73,9 +73,14 @@ class Cluster:
         self.workers.remove(worker)
 
     def close(self):
-        for one in (self.scheduler, *self.workers):
-            one.kill()
-            one.wait()
+        for one in (*self.workers, self.scheduler):
+            one.terminate()
+        for one in (*self.workers, self.scheduler):
+            try:
+                one.wait(10)
+            except subprocess.TimeoutExpired:
+                one.kill()
+                one.wait()
         self._log.close()
 
 

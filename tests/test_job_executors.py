@@ -1,6 +1,7 @@
 """Jobs in executors that somebody else has made."""
 
 import json
+import multiprocessing
 import socket
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 
@@ -37,7 +38,8 @@ def nothing():
 
 
 def processes():
-    return ProcessPoolExecutor(2)
+    # Not by fork, which may take a locked lock along.
+    return ProcessPoolExecutor(2, multiprocessing.get_context('spawn'))
 
 
 @pytest.mark.parametrize('executor', POOLS)

@@ -20,7 +20,8 @@ def test_a_timeout_ends_the_work(serve):
     client = serve(work.LimitedWork, executor='processes:1')
     client.submit('polite', id='one')
     assert client.wait('one', 30) == (504, 'TimeoutError: it took longer than 0.2 s')
-    assert work.cleaned.acquire(block=False)
+    # On a busy machine it may not even have begun.
+    assert work.cleaned.acquire(block=False) == work.begun.acquire(block=False)
     client.submit('fast', 1, id='two')
     assert client.wait('two', 30) == (200, 1)
 

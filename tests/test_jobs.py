@@ -6,9 +6,11 @@ import pytest
 
 import work
 from peers import Peer, handler_of, message
+from pyams_zmq.client import ZMQClient
 from pyams_zmq.exceptions import ProcessStartError
 from pyams_zmq.handler import ZMQMessageHandler
 from pyams_zmq.jobs.store import Store
+from pyams_zmq.process import ZMQProcess
 
 fork = multiprocessing.get_context('fork')
 
@@ -84,6 +86,44 @@ def test_a_plain_message_to_a_job_is_a_job(serve):
     assert status == 202
     assert client.wait(body['job'], 30) == (200, 8)
     assert client.call('plain', 1) == (200, 1)
+
+
+@pytest.mark.parametrize(
+    ('command', 'data', 'status'),
+    [
+        *(
+            ('_submit', data, 400)
+            for data in (None, 'static', [], {}, {'data': 1}, {'type': 'static', 'x': 1})
+        ),
+        *(('_submit', {'type': job_type}, 404) for job_type in (None, 1, [], 'plain', '__init__', 'nothing')),
+        *(
+            ('_submit', {'type': 'static', 'id': job}, 400)
+            for job in ('', 'é', 'a b', 'x' * 129, 1, [], False)
+        ),
+        *(
+            (command, job, 400)
+            for command in ('_job', '_cancel', '_retry')
+            for job in (None, '', 1, {}, 'a\n')
+        ),
+        *((command, 'nobody', 404) for command in ('_job', '_cancel', '_retry')),
+        *(('_jobs', wanted, 400) for wanted in ([], 'done', {'x': 1}, {'state': 'gone'}, {'state': []})),
+        *(('_jobs', {'limit': limit}, 400) for limit in (0, -1, 1001, True, 1.0, '9', None)),
+        *(('_jobs', {'before': before}, 400) for before in (-1, 2**63, 1.5, '1', False)),
+    ],
+)
+def test_bad_commands(shared, command, data, status):
+    assert shared.call(command, data).status == status
+
+
+@pytest.fixture(scope='module')
+def shared():
+    process = ZMQProcess('127.0.0.1', handler_of(work.Work()))
+    process.configure(journal=':memory:', stop_timeout=5.0)
+    process.start()
+    with ZMQClient(process.wait_ready()) as client:
+        yield client
+    process.stop()
+    process.join()
 
 
 @pytest.mark.parametrize('executor', EXECUTORS)
