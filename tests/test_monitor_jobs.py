@@ -32,9 +32,10 @@ def jobs(serve):
     work.gate.set()
 
 
-def app_of(client, *permissions, **settings):
+def app_of(client, *permissions):
     policy = Policy(*permissions) if permissions else None
-    return application({} if permissions else PUBLIC, {'medias': client.address}, policy, **settings)
+    addresses = {'medias': client.address, 'other': NOBODY}
+    return application({} if permissions else PUBLIC, addresses, policy)
 
 
 def listed(app, **query):
@@ -76,6 +77,7 @@ def test_that_permission_cannot_be_given_to_everybody():
 def test_those_who_may_cancel_and_retry(jobs):
     app = app_of(jobs, LOOK, ACT)
     assert listed(app)['may_act'] is True
+    assert listed(app, process='other')['jobs'] == []
     assert act(app, 'cancel', 'waits').json == {'message': ''}
     assert jobs.job('waits').body['state'] == 'cancelled'
     assert {one['job']: one['state'] for one in listed(app)['jobs']}['waits'] == 'cancelled'
@@ -140,7 +142,7 @@ def test_the_protection_of_the_application_is_not_in_the_way(jobs):
         *(
             json.dumps({'process': 'medias', 'action': 'cancel', 'job': 'waits', **changed}).encode()
             for changed in (
-                {'process': 'other'},
+                {'process': 'unknown'},
                 {'process': ['medias']},
                 {'action': 'close'},
                 {'action': 'call'},
@@ -178,7 +180,7 @@ def test_lists_the_jobs(jobs):
     assert (failed['error'], failed['attempts'], failed['type']) == ('decided', 1, 'decide')
     assert fine['submitted'] <= fine['started'] <= fine['ended'] <= told['now']
     assert [one['job'] for one in listed(app, state='failed')['jobs']] == ['failed']
-    [medias] = app.get('/zmq/processes.json').json['processes']
+    medias, _ = app.get('/zmq/processes.json').json['processes']
     counts = {'queued': 1, 'running': 1, 'done': 1, 'failed': 1, 'cancelled': 0}
     assert medias['figures']['jobs'] == counts
     metrics = app.get('/zmq/metrics').text
@@ -193,7 +195,7 @@ def test_lists_the_jobs(jobs):
 
 @pytest.mark.parametrize(
     'query',
-    ['', 'process=', 'process=other', 'process=medias&state=lost', 'process=medias&limit=7', 'limit=x'],
+    ['', 'process=', 'process=unknown', 'process=medias&state=lost', 'process=medias&limit=7', 'limit=x'],
 )
 def test_unknown_lists_are_not_found(query):
     application(PUBLIC, {'medias': NOBODY}).get(f'/zmq/jobs.json?{query}', status=404)
@@ -226,3 +228,5 @@ def test_what_makes_no_sense_is_left_out():
     assert [one['state'] for one in told['jobs']] == ['done'] * 12  # of the first 50 that it told
     assert figures({'jobs': [1]})['jobs'] is None
     assert figures({'jobs': {'done': 'many', 'other': 1}})['jobs'] == dict.fromkeys(STATES)
+    declarations(app.app.registry)['medias']._client = Client(Reply(200, {'jobs': {'done': 'many'}}))
+    assert 'pyams_zmq_jobs{' not in app.get('/zmq/metrics').text
