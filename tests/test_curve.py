@@ -96,7 +96,8 @@ class Spawned(Process):
 
 
 def test_a_spawned_process(start, keys):
-    process = start(cls=Spawned, **keys.server)
+    process = start(cls=Spawned, wait=False, **keys.server)
+    process.endpoint = process.wait_ready(60)
     assert reply(process, curve=(keys.public, keys.web)).ok
     assert reply(process, curve=(keys.public, keys.other)).status == 403
 

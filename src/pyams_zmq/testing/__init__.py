@@ -23,7 +23,8 @@ def running(process: ZMQProcess, timeout: float = 30.0) -> Iterator[ZMQClient]:
 
     :param process: not started yet; the address ``'127.0.0.1'`` lets it take a free port
     :param timeout: seconds for its start, and for calls
-    :returns: a client of it
+    :returns: a client of it, which is the first user of its passwords; where it has keys, it gets one of its
+        own, whose name is ``testing``
     :raises ProcessStartError: where it could not start
     """
     keys = None if process.curve_keys is None else process.curve_keys.add_client('testing')
