@@ -50,7 +50,7 @@ lint: $(VENV)/.lint ## check style, types and the import contract
 	@$(BIN)/lint-imports
 
 docs: $(VENV)/.docs ## build the documentation into docs/_build
-	@$(BIN)/python -m sphinx -W --keep-going -q -b html docs docs/_build
+	@$(BIN)/python -m sphinx -E -a -W --keep-going -q -b html docs docs/_build
 	@echo "Open docs/_build/index.html"
 
 messages: $(VENV)/.test ## bring the translations up to date with the sources

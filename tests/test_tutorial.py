@@ -11,8 +11,6 @@ from pathlib import Path
 import psutil
 import pytest
 
-from servers import wait_for
-
 pytestmark = pytest.mark.filterwarnings("ignore:'cgi' is deprecated:DeprecationWarning")
 
 TUTORIAL = Path(__file__).parents[1] / 'docs' / 'tutorial.rst'
@@ -98,18 +96,20 @@ def test_the_bar_reaches_its_end_though_the_process_is_killed(tutorial, browser)
     wrong = []
     page.on('pageerror', lambda error: wrong.append(str(error)))
     page.goto(tutorial.url)
-    page.get_by_role('button').click()
+    listed, status = (run(tutorial, command) for command in commands()[6:8])
+    assert listed.returncode == 0, listed.stderr
+    pid = int(re.search(r'reports +(\d+)', status.stdout)[1])
+    with page.expect_response('**/reports') as submitted:
+        page.get_by_role('button').click()
     expect(page.get_by_role('status')).to_contain_text('Page ', timeout=15_000)
-    assert 0 < page.get_by_role('progressbar').evaluate('bar => bar.position') < 1
-    for command in commands()[6:9]:
-        done = run(tutorial, command)
-        assert done.returncode == 0, done.stderr
-    pid = int(re.search(r'reports +(\d+)', run(tutorial, commands()[7]).stdout)[1])
     psutil.Process(pid).send_signal(signal.SIGKILL)
+    assert 0 < page.get_by_role('progressbar').evaluate('bar => bar.position') < 1
     expect(page.get_by_role('status')).to_have_text('The report is made: 40 pages', timeout=30_000)
     assert page.get_by_role('progressbar').evaluate('bar => bar.position') == 1
-    [process] = wait_for(tutorial.processes)
-    assert process.pid != pid
+    job = tutorial.get('/reports/' + submitted.value.json()['job'])
+    assert (job['state'], job['attempts']) == ('done', 2)
+    called = run(tutorial, commands()[8])
+    assert called.stdout.startswith('202\n'), called.stderr
     assert wrong == []
     page.close()
     tutorial.end()
