@@ -1,6 +1,7 @@
 """Takes the pictures of the documentation from the demonstration: ``make screenshots``."""
 
 import io
+import itertools
 import time
 from pathlib import Path
 
@@ -11,10 +12,10 @@ from demos import demo_site
 
 FOLDER = Path(__file__).parents[1] / 'docs' / 'images'
 
-#: Of the animation: seconds between two looks, milliseconds that a frame is shown at most, and the last one.
+#: Of the animation: seconds between two looks, milliseconds of all frames together, and of the last one.
 LOOK = 0.15
-LONGEST = 500
-LAST = 2500
+LENGTH = 10_000
+LAST = 2000
 
 #: The samples of the other pictures, with the seconds before each rendition: the last ones run and wait.
 SHOWN = [('Ripples', 0), ('Fog', 0), ('Dawn', 3), ('Mandelbrot set', 3), ('Ripples', 3)]
@@ -51,15 +52,15 @@ class Film:
         self.look()
 
     def save(self, name):
-        ends = [*self._times[1:], self._times[-1] + LAST]
+        took = self._times[-1] - self._times[0]
         durations = [
-            min(LONGEST, round(1000 * (end - begin))) for begin, end in zip(self._times, ends, strict=True)
+            max(20, round(LENGTH * (end - begin) / took)) for begin, end in itertools.pairwise(self._times)
         ]
         self._frames[0].save(
             FOLDER / f'{name}.webp',
             save_all=True,
             append_images=self._frames[1:],
-            duration=[*durations[:-1], LAST],
+            duration=[*durations, LAST],
             loop=0,
             quality=60,
             method=6,
