@@ -201,6 +201,7 @@ def test_a_full_disk(serve, monkeypatch):
     assert client.submit('pid', 'x' * 10_000, id='last').status == 202
 
 
+@pytest.mark.skipif(not hasattr(resource, 'prlimit'), reason="Linux alone limits another process")
 def test_what_has_ended_is_written_down_when_the_disk_lets_it(
     serve, tmp_path, monkeypatch, log_file, wait_until
 ):

@@ -4,8 +4,9 @@ import os
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 
 # An attempt that has brought a worker down is over, so that attempts can be told apart.
 _ENVIRONMENT = {'DASK_DISTRIBUTED__SCHEDULER__ALLOWED_FAILURES': '0'}
@@ -18,12 +19,21 @@ def running(executor: str) -> Iterator[str]:
         yield executor
         return
     with socket.create_server(('127.0.0.1', 0)) as probe:
-        url = f'tcp://127.0.0.1:{probe.getsockname()[1]}'
+        host, port = probe.getsockname()
+    url = f'tcp://{host}:{port}'
     with ExitStack() as stack:
-        stack.enter_context(_script('scheduler', '--host', '127.0.0.1', '--port', url.rpartition(':')[2]))
+        stack.enter_context(_script('scheduler', '--host', host, '--port', str(port)))
+        _wait_for(host, port)
         for _ in range(2):
             stack.enter_context(_script('worker', url, '--nthreads', '2'))
         yield f'dask:{url}'
+
+
+def _wait_for(host: str, port: int) -> None:
+    while True:
+        with suppress(ConnectionRefusedError), socket.create_connection((host, port)):
+            return
+        time.sleep(0.1)
 
 
 @contextmanager
