@@ -73,9 +73,8 @@ class Cluster:
         self.workers.remove(worker)
 
     def close(self):
-        for one in (*self.workers, self.scheduler):
+        for one in (*self.workers, self.scheduler):  # in order, so that the coverage of the workers is kept
             one.terminate()
-        for one in (*self.workers, self.scheduler):
             try:
                 one.wait(10)
             except subprocess.TimeoutExpired:
