@@ -86,9 +86,15 @@ class Service:
             caller.connect(_ADDRESS)
             await caller.send(payload)
             frames = await asyncio.wait_for(caller.recv_multipart(), seconds)
-        while self._jobs is not None and (self._jobs.running or self._jobs.status()['queued']):
+        while self._jobs is not None and self._has_work(self._jobs):
             await asyncio.sleep(_TURN)
         return frames
+
+    @staticmethod
+    def _has_work(jobs: Runner) -> bool:
+        # The journal's thread knows first that a job is claimed, the runner knows last that it has ended.
+        counts = jobs.status()
+        return bool(counts['queued'] or counts['running'] or jobs.running)
 
     def _run(self, coroutine: Any) -> Any:
         with _outside_loops():  # a delegate may call the stub of another process
