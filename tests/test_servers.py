@@ -129,13 +129,18 @@ def test_a_reloaded_server_has_a_process_with_the_new_code(site):
     server.pserve('--reload')
     assert server.get('/fresh/version')['body'] == 1
 
+    def changed():
+        # More than once: it may be that it is not watched yet. Once it is seen, no more, or it never ends.
+        (server.folder / 'new').write_text(code.format('"two"'))
+        (server.folder / 'new').replace(module)
+        return 'fresh.py changed' in server.output
+
     def renewed():
-        # More than once: it may be that it is not watched yet.
-        module.write_text(code.format('"two"'))
         with suppress(OSError):
             server.url = server.output.rpartition('Serving on ')[2].split()[0]
             return server.get('/fresh/version')['body'] == 'two'
 
+    wait_for(changed, log=server.log)
     wait_for(renewed, log=server.log)
     server.end()
 
