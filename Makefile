@@ -20,7 +20,7 @@ demo: $(VENV)/.demo ## run the demonstration application on http://localhost:654
 	@cd demo && exec ../$(BIN)/pserve development.ini
 
 test: $(VENV)/.test ## run the tests (arguments: make test ARGS="-k name")
-	@$(BIN)/python -m pytest --numprocesses 2 --dist loadfile $(ARGS)
+	@$(BIN)/python -m pytest --numprocesses 4 --dist loadfile -m "not slow" $(ARGS)
 
 stress: $(VENV)/.test ## run the life-cycle tests 20 times in a row
 	@for n in $$(seq 20); do $(BIN)/python -m pytest -q -n 2 -m lifecycle || exit 1; done
@@ -34,9 +34,9 @@ soak: $(VENV)/.test ## load a service for an hour, and see what it keeps (ARGS="
 screenshots: $(VENV)/.test ## take the pictures in docs/images anew: needs a browser, and half a minute
 	@cd tests && ../$(BIN)/python -m screenshots
 
-coverage: $(VENV)/.test ## run the tests and report the coverage, child processes included
+coverage: $(VENV)/.test ## run the tests, the slow ones too, and report the coverage, child processes included
 	@$(BIN)/python -m coverage erase
-	@$(BIN)/python -m coverage run -m pytest --numprocesses 2 --dist loadfile $(ARGS)
+	@$(BIN)/python -m coverage run -m pytest --numprocesses 4 --dist loadfile $(ARGS)
 	@$(BIN)/python -m coverage combine --quiet
 	@$(BIN)/python -m coverage report
 

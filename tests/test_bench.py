@@ -12,6 +12,7 @@ from bench.figures import figure, ratio
 from bench.tables import CALLS, FACTS, OWN, TABLES
 
 
+@pytest.mark.slow
 def test_a_quick_look():
     """Ratios with wide margins: a busy machine makes both sides slow."""
     command = [sys.executable, '-m', 'bench', '--quick']

@@ -143,6 +143,7 @@ def test_jobs_run_on_all_workers(dask, cluster, tmp_path, wait_until):
 
 
 @pytest.mark.usefixtures('dask')
+@pytest.mark.slow
 def test_the_demonstration_runs_there_by_its_setting_alone(cluster, wait_until):
     executor = f'dask:{cluster.url}'
     with demo_site(pictures__delay=0, pyams_zmq__pictures__executor=executor) as demo:
@@ -203,6 +204,7 @@ def test_a_job_whose_worker_is_killed_runs_elsewhere(dask, cluster, tmp_path, wa
     assert client.wait('three', 60) == (200, 2)
 
 
+@pytest.mark.slow
 def test_jobs_outlive_the_scheduler(dask, cluster, tmp_path, wait_until, log_file):
     client = dask(max_interruptions=1)
     client.submit('hold', str(tmp_path), id='one')

@@ -186,6 +186,7 @@ def test_lets_the_browser_load_nothing_from_elsewhere(demo):
 NAMES = [f'{number}.png' for number in range(4)]
 
 
+@pytest.mark.slow
 def test_loses_nothing_at_the_death_of_its_processes():
     with demo_site(pictures__delay=0.1) as demo:
         demo.start().post('/', *((name, SMALL) for name in NAMES))

@@ -5,6 +5,7 @@ import pytest
 from chaos.jobs import OURS, SHORT, survive
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('queue', OURS, ids=lambda queue: queue.executor)
 def test_what_was_accepted_runs_to_an_end(queue):
     jobs, kills = SHORT

@@ -7,6 +7,7 @@ import pytest
 from chaos.soak import GROWTH, Reading, compare, soak
 
 
+@pytest.mark.slow
 def test_a_process_holds_no_more_after_honest_and_hostile_load():
     lines = []
     _first, _last, wrong = soak(seconds=1, readings=1, report=lines.append)

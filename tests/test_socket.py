@@ -387,6 +387,7 @@ def threads_and_descriptors():
     return process.num_threads(), process.num_fds()
 
 
+@pytest.mark.slow
 def test_ten_thousand_calls_whose_sockets_nobody_closes(start, wait_until):
     process = start(auth='user:password')
 
