@@ -5,6 +5,7 @@ import os
 import signal
 import sys
 
+import psutil
 import zmq
 
 from pyams_zmq.handler import ZMQMessageHandler
@@ -17,6 +18,13 @@ STRICT_PYTHON = [
     *('-W', 'ignore:Deprecated call to `pkg_resources'),
     *('-W', "ignore:'cgi' is deprecated"),
 ]
+
+
+def suspend(process, wait_until):
+    """Stop a process, and wait until each of its threads has stopped."""
+    os.kill(process.pid, signal.SIGSTOP)
+    threads = [psutil.Process(one.id) for one in psutil.Process(process.pid).threads()]
+    wait_until(lambda: {one.status() for one in threads} == {psutil.STATUS_STOPPED})
 
 
 def message(message_type, data=None):

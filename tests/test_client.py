@@ -16,7 +16,7 @@ import psutil
 import pytest
 import zmq
 
-from peers import STRICT_PYTHON, in_fork
+from peers import STRICT_PYTHON, in_fork, suspend
 from pyams_zmq.client import Reply, ZMQClient
 from pyams_zmq.handler import ZMQMessageHandler
 from services import Echo, Process
@@ -82,7 +82,7 @@ def test_a_connection_without_a_message(start, wait_until):
         connections = psutil.Process(process.pid).net_connections
         wait_until(lambda: [one.status for one in connections('tcp')].count('ESTABLISHED') == 1)
         # A new one each time: the one that is kept may be of old, and the process wedged since.
-        os.kill(process.pid, signal.SIGSTOP)
+        suspend(process, wait_until)
         try:
             reply = client.connect(timeout=0.2)
         finally:

@@ -1,13 +1,16 @@
 """Jobs in worker processes: time limits, ends by force, deaths."""
 
+import multiprocessing
 import os
 import signal
+import socket
 
 import psutil
 import pytest
 
 import work
 from pyams_zmq.exceptions import ProcessStartError
+from pyams_zmq.jobs.nursery import _NUMBER, _tend
 
 
 def workers(client):
@@ -90,6 +93,22 @@ def test_a_nursery_that_was_killed_is_made_anew(serve, wait_until):
     # What it was running goes on, and can still be ended by force.
     assert client.cancel('one').status == 202
     assert client.wait('one', 30).status == 410
+
+
+def test_a_process_dies_while_it_hires(wait_until, capfd):
+    """The answer of the nursery reaches nobody."""
+    ours, theirs = socket.socketpair()
+    nursery = multiprocessing.get_context('fork').Process(target=_tend, args=(theirs, ours))
+    nursery.start()
+    theirs.close()
+    ours.sendall(_NUMBER.pack(0))
+    wait_until(lambda: ours.recv(_NUMBER.size, socket.MSG_PEEK))
+    (worker,) = psutil.Process(nursery.pid).children()
+    ours.close()
+    nursery.join(30)
+    assert nursery.exitcode == 0
+    assert not worker.is_running()
+    assert capfd.readouterr().err == ''
 
 
 @pytest.mark.parametrize('victims', ['process', 'process and nursery'])

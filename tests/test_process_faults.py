@@ -13,7 +13,7 @@ import psutil
 import pytest
 
 from chaos.kills import KILLS, free_address
-from peers import handler_of
+from peers import handler_of, suspend
 from pyams_zmq.client import ZMQClient
 from pyams_zmq.exceptions import ExitCode, ProcessStartError
 from pyams_zmq.process import process_exit_func
@@ -86,11 +86,6 @@ def test_kills_at_random_moments(kill):
 
 
 # SIGSTOP and SIGCONT
-
-
-def suspend(process, wait_until):
-    os.kill(process.pid, signal.SIGSTOP)
-    wait_until(lambda: psutil.Process(process.pid).status() == psutil.STATUS_STOPPED)
 
 
 def test_a_process_is_stopped_and_continued(start, call, wait_until):

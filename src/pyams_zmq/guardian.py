@@ -7,6 +7,7 @@ graceful end is over.
 import logging
 import multiprocessing
 import os
+import queue
 import signal
 import socket as sockets
 import threading
@@ -57,6 +58,9 @@ class Guardian:
         self.exit_code = ExitCode.STOP_TIMEOUT
         self._cutting_off = threading.Lock()
         self._wake_up, self._bell = sockets.socketpair()
+        # Signals whose numbers went elsewhere, since a delegate has set another descriptor. Unlike a handler in
+        # Python, its method is not interrupted by the next signal: a storm would make it recurse without end.
+        self._heard: queue.SimpleQueue[int] = queue.SimpleQueue()
         # Made in good time: when it is needed, there may be no descriptor left.
         self._dummy = make_dummy()
         self._thread = threading.Thread(target=self._watch, name='pyams_zmq-guardian', daemon=True)
@@ -72,7 +76,7 @@ class Guardian:
         if threading.current_thread() is threading.main_thread():
             # The interpreter writes a signal's number there at once, even while a method blocks.
             signal.set_wakeup_fd(self._bell.fileno(), warn_on_full_buffer=False)
-            self._handlers = {number: signal.signal(number, self._ring) for number in SIGNALS}
+            self._handlers = {number: signal.signal(number, self._heard.put) for number in SIGNALS}
         parent = multiprocessing.parent_process()
         self._parent_pid = None if parent is None else parent.pid
         # Not so where a fork server is in between.
@@ -101,9 +105,9 @@ class Guardian:
             self._deadline = time.monotonic() + self._stop_timeout
             self._ring()
 
-    def _ring(self, number: int = 0, _frame: Any = None) -> None:
+    def _ring(self) -> None:
         with suppress(BlockingIOError):
-            self._bell.send(bytes([number]))
+            self._bell.send(b'\0')
 
     def _watch(self) -> None:
         parent = multiprocessing.parent_process()
@@ -112,9 +116,11 @@ class Guardian:
             watched.append(parent.sentinel)
         while not self._closing:
             ready = connection.wait(watched, self._patience())
-            if self._wake_up in ready:
-                for number in set(self._wake_up.recv(4096)).intersection(SIGNALS):
-                    self._ask_to_end(number)
+            numbers = set(self._wake_up.recv(4096)) if self._wake_up in ready else set()
+            while not self._heard.empty():
+                numbers.add(self._heard.get())
+            for number in numbers.intersection(SIGNALS):
+                self._ask_to_end(number)
             if self._parent_pid is not None and (set(ready) - {self._wake_up} or not self._parent_lives()):
                 self._parent_pid = None
                 del watched[1:]
@@ -122,12 +128,11 @@ class Guardian:
             if self._deadline is not None and time.monotonic() >= self._deadline:
                 self._end_by_force()
 
-    def _patience(self) -> float | None:
+    def _patience(self) -> float:
         """Seconds until there is something to look at that rings no bell."""
-        waits = [] if self._parent_pid is None else [PARENT_CHECK]
-        if self._deadline is not None:
-            waits.append(max(0.0, self._deadline - time.monotonic()))
-        return min(waits, default=None)
+        if self._deadline is None:
+            return PARENT_CHECK
+        return min(PARENT_CHECK, max(0.0, self._deadline - time.monotonic()))
 
     def _parent_lives(self) -> bool:
         if self._is_child:

@@ -97,18 +97,19 @@ def _tend(control: sockets.socket, others: sockets.socket) -> None:
     # Ctrl-C is meant for the process, which drains. Not ignored: programs that jobs run would inherit that.
     signal.signal(signal.SIGINT, _nothing)
     workers: dict[int, Any] = {}
-    while message := control.recv(_NUMBER.size, sockets.MSG_WAITALL):
-        (pid,) = _NUMBER.unpack(message)
-        if pid:
-            worker = workers.pop(pid)
-            _kill(pid)
-            worker.join()
-            control.sendall(_NUMBER.pack(worker.exitcode))
-        else:
-            worker, connection = _make(control)
-            workers[worker.pid] = worker
-            sockets.send_fds(control, [_NUMBER.pack(worker.pid)], [connection.fileno()])
-            connection.close()
+    with suppress(OSError):  # the process has died, perhaps while it was being answered
+        while message := control.recv(_NUMBER.size, sockets.MSG_WAITALL):
+            (pid,) = _NUMBER.unpack(message)
+            if pid:
+                worker = workers.pop(pid)
+                _kill(pid)
+                worker.join()
+                control.sendall(_NUMBER.pack(worker.exitcode))
+            else:
+                worker, connection = _make(control)
+                workers[worker.pid] = worker
+                sockets.send_fds(control, [_NUMBER.pack(worker.pid)], [connection.fileno()])
+                connection.close()
     for pid in workers:
         _kill(pid)
 
