@@ -58,8 +58,8 @@ class Guardian:
         self.exit_code = ExitCode.STOP_TIMEOUT
         self._cutting_off = threading.Lock()
         self._wake_up, self._bell = sockets.socketpair()
-        # Signals whose numbers went elsewhere, since a delegate has set another descriptor. Unlike a handler in
-        # Python, its method is not interrupted by the next signal: a storm would make it recurse without end.
+        # For numbers that went elsewhere, since a delegate has set another descriptor. Unlike a handler in Python,
+        # its method is not interrupted by the next signal: a storm would make it recurse without end.
         self._heard: queue.SimpleQueue[int] = queue.SimpleQueue()
         # Made in good time: when it is needed, there may be no descriptor left.
         self._dummy = make_dummy()
