@@ -58,8 +58,8 @@ class Guardian:
         self.exit_code = ExitCode.STOP_TIMEOUT
         self._cutting_off = threading.Lock()
         self._wake_up, self._bell = sockets.socketpair()
-        # For numbers that went elsewhere, since a delegate has set another descriptor. Unlike a handler in Python,
-        # its method is not interrupted by the next signal: a storm would make it recurse without end.
+        # For numbers that went elsewhere, since a delegate has set another descriptor. Its method is
+        # not interrupted by the next signal, as a handler in Python is, which recurses in a storm.
         self._heard: queue.SimpleQueue[int] = queue.SimpleQueue()
         # Made in good time: when it is needed, there may be no descriptor left.
         self._dummy = make_dummy()
@@ -76,7 +76,8 @@ class Guardian:
         if threading.current_thread() is threading.main_thread():
             # The interpreter writes a signal's number there at once, even while a method blocks.
             signal.set_wakeup_fd(self._bell.fileno(), warn_on_full_buffer=False)
-            self._handlers = {number: signal.signal(number, self._heard.put) for number in SIGNALS}
+            heard: Any = self._heard.put  # it takes the number, and does not care for the frame
+            self._handlers = {number: signal.signal(number, heard) for number in SIGNALS}
         parent = multiprocessing.parent_process()
         self._parent_pid = None if parent is None else parent.pid
         # Not so where a fork server is in between.
