@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from pyams_zmq.jobs.records import STATES
+from pyams_zmq.figures import STATES
 from pyams_zmq.jobs.schema import open_database
 from pyams_zmq.jobs.store import Store
 

@@ -24,6 +24,7 @@ NUMBERS = (
 )
 LATENCY = ('window', 'count', 'p50', 'p90', 'p99')
 
+#: The states of a job, in the order of its life.
 STATES = ('queued', 'running', 'done', 'failed', 'cancelled')
 _TIMES = ('submitted', 'started', 'ended', 'retry_at')
 

@@ -4,9 +4,9 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 from ..exceptions import ReplyError
+from ..figures import STATES
 from ..wire import encode
 from .ids import check_id, new_id
-from .records import STATES
 from .runner import Runner
 
 #: Jobs that a list has by default, and at most.

@@ -12,9 +12,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from ..exceptions import ReplyError
-
-#: The states of a job, in the order of its life.
-STATES = ('queued', 'running', 'done', 'failed', 'cancelled')
+from ..figures import STATES
 
 #: Ended jobs that are removed at once.
 _CHUNK = 1000
