@@ -93,7 +93,10 @@ class Site:
         return self
 
     def gunicorn(self, *options):
-        return self.serve('gunicorn', '--bind', '127.0.0.1:0', *options, 'wsgi:application')
+        # A worker that gets gunicorn's SIGTERM right after its fork still has its parent's handler, which takes
+        # it for nothing; gunicorn kills it when its patience is over.
+        patience = '--graceful-timeout=10'
+        return self.serve('gunicorn', '--bind', '127.0.0.1:0', patience, *options, 'wsgi:application')
 
     def pserve(self, *options):
         return self.serve('pyramid.scripts.pserve', self.ini, *options)

@@ -1,9 +1,12 @@
 """Jobs on a cluster of Dask's: a scheduler and workers, each a process of its own, some of them killed."""
 
+import json
 import os
 import socket
 import subprocess
 import sys
+import time
+from contextlib import contextmanager
 from pathlib import Path
 
 import distributed  # noqa: F401 (here, so that not each process has to)
@@ -13,6 +16,9 @@ from chaos.kills import free_address
 from demos import demo_site
 from peers import Peer, message
 from pyams_zmq.exceptions import ProcessStartError
+from pyams_zmq.jobs.dask import Dask
+from pyams_zmq.jobs.executor import ExecutorError
+from pyams_zmq.jobs.work import Task
 from remote_work import RemoteWork
 
 QUIET = {
@@ -27,12 +33,12 @@ class Cluster:
     def __init__(self, folder):
         self.url = f'tcp://{free_address()}'
         self.workers = []
-        self._folder = folder
+        self.folder = folder
         self._log = (folder / 'cluster.log').open('w')
         self.start_scheduler()
 
     def _run(self, kind, *arguments):
-        path = f'{Path(__file__).parent}{os.pathsep}{self._folder}'
+        path = f'{Path(__file__).parent}{os.pathsep}{self.folder}'
         return subprocess.Popen(
             [
                 sys.executable,
@@ -44,7 +50,7 @@ class Cluster:
                 '--no-dashboard',
             ],
             env={**os.environ, **QUIET, 'PYTHONPATH': path},
-            cwd=self._folder,
+            cwd=self.folder,
             stdin=subprocess.DEVNULL,
             stdout=self._log,
             stderr=self._log,
@@ -62,7 +68,7 @@ class Cluster:
             '--memory-limit',
             '0',
             '--local-directory',
-            str(self._folder),
+            str(self.folder),
         ]
         self.workers.append(self._run('worker', self.url, *options))
 
@@ -88,21 +94,41 @@ def _no_process_left():
     """Workers outlive the test that starts them."""
 
 
+@contextmanager
+def _running_cluster(folder):
+    """A scheduler and two workers."""
+    cluster = Cluster(folder)
+    try:
+        cluster.add_worker()
+        cluster.add_worker()
+        host, port = cluster.url.removeprefix('tcp://').split(':')
+        deadline = time.monotonic() + 60
+        while not _listens(host, int(port)):
+            assert time.monotonic() < deadline, 'the scheduler does not start'
+            time.sleep(0.01)
+        yield cluster
+    finally:
+        cluster.close()
+
+
 @pytest.fixture(scope='module')
 def cluster(tmp_path_factory):
-    cluster = Cluster(tmp_path_factory.mktemp('cluster'))
-    cluster.add_worker()
-    cluster.add_worker()
-    yield cluster
-    cluster.close()
+    with _running_cluster(tmp_path_factory.mktemp('cluster')) as cluster:
+        yield cluster
 
 
 @pytest.fixture
-def dask(cluster, serve, wait_until):
-    """Start a process whose jobs run on the cluster."""
-    host, port = cluster.url.removeprefix('tcp://').split(':')
-    wait_until(lambda: _listens(host, int(port)), 60)
-    return lambda delegate=RemoteWork, **options: serve(delegate, executor=f'dask:{cluster.url}', **options)
+def mortal(tmp_path):
+    """A cluster that may be killed: what was killed tells of no coverage."""
+    folder = tmp_path / 'cluster'
+    folder.mkdir()
+    with _running_cluster(folder) as cluster:
+        yield cluster
+
+
+def _serve(serve, cluster, delegate=RemoteWork, **options):
+    """Start a process whose jobs run on a cluster."""
+    return serve(delegate, executor=f'dask:{cluster.url}', **options)
 
 
 def _listens(host, port):
@@ -119,8 +145,8 @@ def _started(folder, job, wait_until):
     return {int(path.name.rpartition('-')[2]) for path in found}
 
 
-def test_jobs_run_on_all_workers(dask, cluster, tmp_path, wait_until):
-    client = dask()
+def test_jobs_run_on_all_workers(serve, cluster, tmp_path, wait_until):
+    client = _serve(serve, cluster)
     for name in 'ab':
         client.submit('hold', str(tmp_path), id=name)
     pids = _started(tmp_path, 'a', wait_until) | _started(tmp_path, 'b', wait_until)
@@ -142,7 +168,6 @@ def test_jobs_run_on_all_workers(dask, cluster, tmp_path, wait_until):
     assert client.wait('d', 30) == (500, 'ValueError: why')
 
 
-@pytest.mark.usefixtures('dask')
 @pytest.mark.slow
 def test_the_demonstration_runs_there_by_its_setting_alone(cluster, wait_until):
     executor = f'dask:{cluster.url}'
@@ -161,68 +186,94 @@ def test_the_demonstration_runs_there_by_its_setting_alone(cluster, wait_until):
         demo.stop()
 
 
-def test_what_a_worker_cannot_import_has_failed(dask, tmp_path, monkeypatch):
+def test_what_a_worker_cannot_import_has_failed(serve, cluster, tmp_path, monkeypatch):
     (tmp_path / 'only_here.py').write_text(
         'from remote_work import RemoteWork\nclass Here(RemoteWork):\n    pass\n'
     )
     monkeypatch.syspath_prepend(tmp_path)
     from only_here import Here
 
-    client = dask(Here)
+    client = _serve(serve, cluster, Here)
     client.submit('double', 1, id='one')
     reason = "The job cannot be loaded where it is to run: ModuleNotFoundError: No module named 'only_here'"
     assert client.wait('one', 30) == (500, reason)
     assert client.job('one').body['attempts'] == 1
 
 
-def test_a_job_is_told_that_its_process_has_died(dask, tmp_path, wait_until):
-    client = dask()
+def test_a_job_is_told_that_its_process_has_died(serve, cluster, tmp_path, wait_until):
+    client = _serve(serve, cluster)
     client.submit('hold', str(tmp_path), id='one')
     _started(tmp_path, 'one', wait_until)
     client.process.kill()
     wait_until((tmp_path / 'one-over').exists, 60)
 
 
-def test_a_job_whose_worker_is_killed_runs_elsewhere(dask, cluster, tmp_path, wait_until):
-    client = dask(max_interruptions=1)
+def test_a_job_whose_worker_is_killed_runs_elsewhere(serve, mortal, tmp_path, wait_until):
+    client = _serve(serve, mortal, max_interruptions=1)
     client.submit('hold', str(tmp_path), id='one')
     (first,) = _started(tmp_path, 'one', wait_until)
-    cluster.kill(first)
+    mortal.kill(first)
     wait_until(lambda: len(_started(tmp_path, 'one', wait_until)) == 2, 60)
     (tmp_path / 'go').touch()
     _, second = client.wait('one', 60)
-    assert second == cluster.workers[0].pid
+    assert second == mortal.workers[0].pid
     # One that kills its workers does not go on with all of them. Dask's own limit is two here.
-    cluster.add_worker()
+    mortal.add_worker()
     client.submit('die', id='two')
     assert client.wait('two', 60) == (500, 'Interrupted 1 times: 2 workers died while it ran')
-    for worker in cluster.workers:
+    for worker in mortal.workers:
         worker.wait(30)
-    cluster.workers.clear()
+    mortal.workers.clear()
     client.submit('double', 1, id='three')
-    cluster.add_worker()
+    mortal.add_worker()
     assert client.wait('three', 60) == (200, 2)
 
 
 @pytest.mark.slow
-def test_jobs_outlive_the_scheduler(dask, cluster, tmp_path, wait_until, log_file):
-    client = dask(max_interruptions=1)
+def test_jobs_outlive_the_scheduler(serve, mortal, tmp_path, wait_until, log_file):
+    client = _serve(serve, mortal, max_interruptions=1)
     client.submit('hold', str(tmp_path), id='one')
     _started(tmp_path, 'one', wait_until)
-    cluster.scheduler.kill()
-    cluster.scheduler.wait()
+    mortal.scheduler.kill()
+    mortal.scheduler.wait()
     (tmp_path / 'go').touch()
     client.submit('double', 1, id='two')
-    for worker in cluster.workers:
+    for worker in mortal.workers:
         worker.kill()
         worker.wait()
-    cluster.workers.clear()
+    mortal.workers.clear()
     wait_until(lambda: 'Jobs wait: ' in log_file.read_text(), 60)
-    cluster.start_scheduler()
-    cluster.add_worker()
+    mortal.start_scheduler()
+    mortal.add_worker()
     assert client.wait('one', 60).ok
     assert client.wait('two', 60) == (200, 2)
     assert client.job('one').body['attempts'] >= 2
+
+
+def test_what_runs_when_it_closes_is_told_so(cluster, tmp_path, wait_until):
+    dask = Dask(cluster.url)
+    message = [json.dumps(['hold', str(tmp_path)]).encode()]
+    running = dask.submit(Task('one', 'hold', 1, message, -1, RemoteWork), print)
+    _started(tmp_path, 'one', wait_until)
+    dask.cancel('nobody')
+    dask.close()
+    with pytest.raises(ExecutorError, match=f'the Dask scheduler {cluster.url} was lost: '):
+        running.result(30)
+    wait_until((tmp_path / 'one-over').exists, 60)
+
+
+def test_workers_without_pyams_zmq(serve, mortal):
+    for worker in mortal.workers:
+        worker.kill()
+        worker.wait()
+    mortal.workers.clear()
+    (mortal.folder / 'pyams_zmq.py').write_text('raise ImportError("it is not installed here")')
+    mortal.add_worker()
+    client = _serve(serve, mortal)
+    client.submit('double', 1, id='one')
+    status, body = client.wait('one', 60)
+    assert status == 500
+    assert 'have different environments' in body
 
 
 def test_a_scheduler_that_is_not_there(serve, monkeypatch):

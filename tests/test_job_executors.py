@@ -2,17 +2,21 @@
 
 import json
 import multiprocessing
+import pickle
+import re
 import socket
-from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
 
 import psutil
 import pytest
 
 import work
 from pyams_zmq.exceptions import ProcessStartError, SettingError
+from pyams_zmq.jobs.elsewhere import perform_packed
 from pyams_zmq.jobs.executors import parse_executor
 from pyams_zmq.jobs.line import Line, calling
 from pyams_zmq.jobs.progress import Report
+from pyams_zmq.metrics import version
 from pyams_zmq.process import ZMQProcess
 from services import EchoHandler
 
@@ -98,6 +102,33 @@ def test_one_that_is_gone_for_good_is_asked_again_and_again(serve, monkeypatch, 
     assert 'no more of them' in log_file.read_text()
     assert client.cancel('one').status in (200, 202)
     assert client.wait('one', 30).status == 410
+
+
+class Unable(ThreadPoolExecutor):
+    def submit(self, *arguments):
+        future = Future()
+        future.set_exception(ValueError('it was lost'))
+        return future
+
+
+def test_what_an_executor_tells_is_the_outcome(serve, log_file):
+    client = serve(executor=f'{__name__}.Unable:1')
+    client.submit('double', 7, id='one')
+    assert client.wait('one', 30) == (500, 'ValueError: it was lost')
+    assert 'The executor could not run the job one (double)' in log_file.read_text()
+
+
+@pytest.mark.parametrize(
+    ('sender', 'remark'),
+    [(None, ''), ('9.9', rf' \(pyams_zmq is {re.escape(version())} there, and 9.9 in the process\)')],
+)
+def test_a_job_that_cannot_be_loaded_where_it_is_to_run(sender, remark):
+    packed = pickle.dumps((sender or version(), b'garbage'))
+    status, body = perform_packed(packed, print, bool)
+    assert status == 500
+    told = json.loads(body)
+    assert re.fullmatch(f'The job cannot be loaded where it is to run: UnpicklingError: .*{remark}', told)
+    assert sender or 'there' not in told
 
 
 class ShutDown(ThreadPoolExecutor):

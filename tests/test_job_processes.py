@@ -10,7 +10,12 @@ import pytest
 
 import work
 from pyams_zmq.exceptions import ProcessStartError
-from pyams_zmq.jobs.nursery import _NUMBER, _tend
+from pyams_zmq.jobs.executor import ExecutorError
+from pyams_zmq.jobs.nursery import _NUMBER, Nursery, _tend
+from pyams_zmq.jobs.processes import Processes
+from pyams_zmq.jobs.work import Task
+
+fork = multiprocessing.get_context('fork')
 
 
 def workers(client):
@@ -35,6 +40,16 @@ def test_a_job_that_will_not_end_is_killed(serve, monkeypatch):
     client.submit('rude', id='one')
     assert client.wait('one', 30) == (504, 'TimeoutError: it took longer than 0.2 s')
     assert client.job('one').body['attempts'] == 2
+
+
+def test_a_job_that_was_done_when_it_was_ended_is_done(serve, wait_until):
+    client = serve(work.LimitedWork, executor='processes:1')
+    client.submit('late', 1, id='one')
+    status, body = client.wait('one', 30)
+    # On a busy machine it may not even have begun.
+    assert (status, body) == (200, 1) or not work.begun.acquire(block=False)
+    client.submit('fast', 2, id='two')
+    assert client.wait('two', 30) == (200, 2)
 
 
 @pytest.mark.parametrize('executor', ['threads:4', 'threads:1'])
@@ -95,10 +110,74 @@ def test_a_nursery_that_was_killed_is_made_anew(serve, wait_until):
     assert client.wait('one', 30).status == 410
 
 
+class Barren(Nursery):
+    failures = fork.Semaphore(0)
+
+    def hire(self):
+        if self.failures.acquire(block=False):
+            raise OSError('no more processes')
+        return super().hire()
+
+
+def test_no_worker_to_be_had_is_no_fault_of_the_job(serve, monkeypatch, log_file):
+    monkeypatch.setattr('pyams_zmq.jobs.processes.Nursery', Barren)
+    monkeypatch.setattr('pyams_zmq.jobs.verdict._PAUSE', 0.01)
+    client = serve(executor='processes:1', max_interruptions=1)
+    for _ in range(5):
+        Barren.failures.release()
+    client.submit('double', 2, id='one')
+    assert client.wait('one', 30) == (200, 4)
+    assert client.job('one').body['attempts'] == 3
+    told = 'The job one (double) is tried again: ExecutorError: there is no worker process to be had: no more'
+    assert told in log_file.read_text()
+
+
+class Slow(Nursery):
+    asked, answers = fork.Semaphore(0), fork.Semaphore(0)
+
+    def hire(self):
+        self.asked.release()
+        self.answers.acquire(timeout=30)
+        return super().hire()
+
+
+def test_cancelled_before_there_is_a_worker(serve, monkeypatch):
+    monkeypatch.setattr('pyams_zmq.jobs.processes.Nursery', Slow)
+    client = serve(executor='processes:1')
+    client.submit('stubborn', 2, id='one')
+    assert Slow.asked.acquire(timeout=30)
+    assert client.cancel('one').status == 202
+    Slow.answers.release()
+    assert client.wait('one', 30).status == 410
+
+
+def test_a_nursery_that_dies_while_it_is_asked(monkeypatch):
+    def dies(control, others):
+        others.close()
+        control.recv(_NUMBER.size)
+
+    monkeypatch.setattr('pyams_zmq.jobs.nursery._tend', dies)
+    nursery = Nursery()
+    with pytest.raises(ConnectionResetError, match='the nursery has died'):
+        nursery.hire()
+    nursery.close()
+
+
+def test_no_nursery_is_made_anew_at_the_end():
+    executor = Processes(1, bool)
+    executor._closing = True
+    executor._nursery.close()
+    executor.cancel('nobody')
+    waiting = executor.submit(Task('one', 'note', 1, [b'["note", 1]'], -1, work.Work), print)
+    with pytest.raises(ExecutorError, match='there is no worker process to be had'):
+        waiting.result(30)
+    executor.close()
+
+
 def test_a_process_dies_while_it_hires(wait_until, capfd):
     """The answer of the nursery reaches nobody."""
     ours, theirs = socket.socketpair()
-    nursery = multiprocessing.get_context('fork').Process(target=_tend, args=(theirs, ours))
+    nursery = fork.Process(target=_tend, args=(theirs, ours))
     nursery.start()
     theirs.close()
     ours.sendall(_NUMBER.pack(0))

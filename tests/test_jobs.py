@@ -1,16 +1,23 @@
 """Jobs from the outside: submitted, run, asked for, cancelled and tried again."""
 
+import math
 import multiprocessing
+import re
 
 import pytest
+from pyramid.registry import Registry
 
 import work
 from peers import Peer, handler_of, message
 from pyams_zmq.client import ZMQClient
 from pyams_zmq.exceptions import ProcessStartError
 from pyams_zmq.handler import ZMQMessageHandler
+from pyams_zmq.interfaces import IZMQProcessStartedEvent
+from pyams_zmq.jobs import job
+from pyams_zmq.jobs.progress import Progress
 from pyams_zmq.jobs.store import Store
 from pyams_zmq.process import ZMQProcess
+from services import Echo, Process
 
 fork = multiprocessing.get_context('fork')
 
@@ -45,6 +52,7 @@ def test_a_job_is_accepted_and_run(serve, executor):
         ('fail', 'why', (500, 'ValueError: why')),
         ('decide', 409, (409, 'decided')),
         ('decide', 503, (503, 'decided')),
+        ('decide_unfit', None, (500, 'TypeError: Object of type set is not JSON serializable')),
         ('unfit', None, (500, 'TypeError: Object of type set is not JSON serializable')),
         ('leave', 5, (500, 'SystemExit: 5')),
         ('copy', None, (200, 'the original')),
@@ -288,6 +296,11 @@ def test_the_journal_is_its_owner_s(serve, tmp_path):
     assert names == dict.fromkeys(('journal', 'journal-wal', 'journal-shm', 'journal.lock'), 0o600)
 
 
+class WithJournal(Process):
+    journal = ':memory:'
+    executor = 'processes:1'
+
+
 class Two(ZMQMessageHandler):
     handler = work.Work
 
@@ -296,12 +309,111 @@ class Two(ZMQMessageHandler):
         ZMQMessageHandler(process, stream, stop, work.LimitedWork())
 
 
+class Besides(ZMQMessageHandler):
+    handler = work.Work
+
+    def __init__(self, process, stream, stop):
+        ZMQMessageHandler(process, stream, stop, Echo())
+        super().__init__(process, stream, stop)
+        ZMQMessageHandler(process, stream, stop, Echo())
+
+
+def test_delegates_without_jobs_besides(start):
+    with ZMQClient(start(handler=Besides, cls=WithJournal).endpoint) as client:
+        client.submit('double', 4, id='one')
+        assert client.wait('one', 30) == (200, 8)
+
+
 def test_one_delegate_with_jobs(start):
-    from services import Process
-
-    class Configured(Process):
-        journal = ':memory:'
-        executor = 'processes:1'
-
     with pytest.raises(ProcessStartError, match='Only one delegate of a process may have jobs'):
-        start(handler=Two, cls=Configured)
+        start(handler=Two, cls=WithJournal)
+
+
+# Waiting
+
+
+def test_a_wait_tells_what_has_changed(serve):
+    client = serve(executor='threads:1')
+    client.submit('block', 5, id='one')
+    seen = []
+
+    def note(record):
+        seen.append((record['state'], record['progress']))
+        if record['progress']:
+            work.gate.set()
+
+    assert client.wait('one', 30, note) == (200, 5)
+    assert seen[-2:] == [('running', {'done': 1, 'total': 2, 'message': 'half'}), ('done', None)]
+    assert len(set(map(str, seen))) == len(seen)
+
+
+def test_a_wait_that_takes_too_long(serve):
+    client = serve()
+    client.submit('stubborn', 5, id='one')
+    with pytest.raises(TimeoutError, match=r'^the job one has not ended within 0\.05 s$'):
+        client.wait('one', 0.05)
+    work.gate.set()
+    assert client.wait('one', 30) == (200, 5)
+
+
+# How jobs are declared, and what they tell
+
+
+@pytest.mark.parametrize(
+    ('option', 'value'),
+    [
+        *(('retries', value) for value in (-1, 1.5, True, '3', None)),
+        *(('timeout', value) for value in (0, -1, math.nan, math.inf, 10**400, True, '5')),
+        *(('keep', value) for value in (-1, math.nan, math.inf, 10**400, None, '5')),
+        *(('backoff', value) for value in (0, -0.5, math.nan, math.inf, 10**400, False, None)),
+    ],
+)
+def test_options_of_jobs_that_make_no_sense(option, value):
+    with pytest.raises(ValueError, match=rf'^{option} is a number of .*, not {re.escape(repr(value))}$'):
+        job(**{option: value})
+
+
+@pytest.mark.parametrize('method', [staticmethod(print), classmethod(print), property(print), Echo, 5])
+def test_what_can_be_no_job(method):
+    with pytest.raises(TypeError, match='^@job belongs on a function, below @staticmethod'):
+        job(method)
+
+
+@pytest.mark.parametrize(
+    'told',
+    [(math.nan,), (1, math.inf), (-math.inf, 1), (10**400,), (None,), ('1',), (1, '2'), (1j,)],
+)
+def test_progress_that_makes_no_sense(told):
+    reports = []
+    with pytest.raises(ValueError, match='^progress is told in finite numbers, not '):
+        Progress('one', 'note', 1, reports.append, bool)(*told)
+    assert reports == []
+
+
+def test_a_job_s_logger_tells_which_one_it_is(caplog):
+    caplog.set_level('INFO')
+    Progress('one', 'note', 1, print, bool).log.info('page %d', 3, extra={'page': 3})
+    (record,) = caplog.records
+    assert (record.name, record.getMessage()) == ('pyams_zmq.jobs.note', '[one] page 3')
+    assert (record.job, record.page) == ('one', 3)
+
+
+# The end of the process, and of the journal's patience
+
+
+def test_a_stop_before_the_jobs_begin(start):
+    registry = Registry()
+    registry.registerHandler(lambda event: event.object.stop(), [IZMQProcessStartedEvent])
+
+    process = start(handler=handler_of(work.Work()), cls=WithJournal, registry=registry)
+    process.join(30)
+    assert process.exitcode == 0
+
+
+def test_what_has_expired_is_removed(serve, monkeypatch, wait_until):
+    monkeypatch.setattr('pyams_zmq.jobs.runner._HOUSEKEEPING', 0.01)
+    client = serve()
+    for number in range(3):
+        assert client.submit('brief', number, id=str(number)).status == 202
+        wait_until(lambda number=number: client.job(str(number)).status == 404, 30)
+    assert client.jobs().body['jobs'] == []

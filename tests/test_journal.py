@@ -1,5 +1,6 @@
 """The journal: files that cannot be used, disks that fail, ends at the worst moment, other versions."""
 
+import asyncio
 import multiprocessing
 import os
 import resource
@@ -7,6 +8,7 @@ import shutil
 import signal
 import sqlite3
 import tempfile
+import threading
 from contextlib import closing
 
 import pytest
@@ -24,9 +26,9 @@ from services import EchoHandler
 fork = multiprocessing.get_context('fork')
 
 
-def restart(serve, client, delegate=work.Work, **options):
-    """Kill a client's process, and start one with the same journal."""
-    client.process.kill()
+def restart(serve, client, delegate=work.Work, how='kill', **options):
+    """End a client's process, and start one with the same journal."""
+    getattr(client.process, how)()
     client.process.join(30)
     return serve(delegate, **options)
 
@@ -221,6 +223,42 @@ def test_what_has_ended_is_written_down_when_the_disk_lets_it(
     assert client.job('two').status == 404
 
 
+def test_an_outcome_that_does_not_fit(serve, monkeypatch, log_file):
+    def open_picky(path, durable):
+        connection = open_database(path, durable)
+        connection.execute(
+            "CREATE TEMP TRIGGER picky BEFORE UPDATE ON job WHEN new.body LIKE '%xxxx%'"
+            " BEGIN SELECT RAISE(ABORT, 'it is too large'); END"
+        )
+        return connection
+
+    monkeypatch.setattr(journal, 'open_database', open_picky)
+    client = serve()
+    client.submit('static', 'xxxx', id='one')
+    reason = 'The outcome cannot be written: JournalFault: 413 The journal cannot be written: it is too large'
+    assert client.wait('one', 30) == (500, reason)
+    assert 'The outcome of the job one (static) cannot be written' in log_file.read_text()
+    client.submit('static', 'x', id='two')
+    assert client.wait('two', 30) == (200, 'x')
+
+
+def test_what_nobody_waits_for_any_more_is_written_nevertheless():
+    async def write():
+        gate, journal = threading.Event(), Journal(':memory:')
+        blocked = journal.do(lambda store: gate.wait(30))
+        await asyncio.sleep(0)
+        forgotten = journal.do(lambda store: store.accept('one', 'note', [b'x'], 60, 10))
+        blocked.cancel()
+        forgotten.cancel()
+        gate.set()
+        try:
+            return await journal.do(lambda store: store.read('one'))
+        finally:
+            journal.close()
+
+    assert asyncio.run(write())['job'] == 'one'
+
+
 # Ends at the worst moment
 
 
@@ -359,10 +397,10 @@ def test_jobs_of_unknown_type_are_kept(serve, log_file, wait_until):
         assert (record['state'], record['unknown'], record['retry_at']) == ('queued', True, None)
     assert client.submit('double', 1, id='first').status == 404
     assert client.cancel('second').status == 200
-    client = restart(serve, client, Fewer)
+    client = restart(serve, client, Fewer, how='stop')
     told = "1 jobs wait for a method 'double', which the delegate does not have"
     wait_until(lambda: told in log_file.read_text(), 30)
-    client = restart(serve, client)
+    client = restart(serve, client, how='stop')
     work.gate.set()
     assert client.wait('first', 30) == (200, 2)
     assert client.wait('running', 30).ok
@@ -456,6 +494,23 @@ def test_a_clock_that_was_set_back_keeps_no_job_waiting(store):
     claims, due = store.claim(1, ['note'])
     assert claims == []
     assert MAX_DELAY - 110 < due <= MAX_DELAY - 100
+
+
+def test_what_waits_for_a_method_lets_others_pass(store):
+    store.accept('a', 'gone', [b'x'], 60, 100)
+    store.accept('b', 'note', [b'x'], 60, 100)
+    (claim,), due = store.claim(1, ['note'])
+    assert (claim.id, due) == ('b', None)
+    assert store.unknown() == {'gone': 1}
+    store.resume(['note', 'gone'], 5)
+    assert [claim.id for claim in store.claim(2, ['note', 'gone'])[0]] == ['a', 'b']
+
+
+def test_what_has_not_ended_is_not_tried_again(store):
+    store.accept('a', 'note', [b'x'], 60, 100)
+    assert store.retry('a', 100) == (202, {'job': 'a', 'state': 'queued'})
+    store.claim(1, ['note'])
+    assert store.retry('a', 0) == (202, {'job': 'a', 'state': 'running'})
 
 
 def test_a_digest_tells_frames_apart(store):

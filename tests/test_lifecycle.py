@@ -26,7 +26,7 @@ from parents.actors import Actor, ActorHandler, Gate
 from pyams_zmq.client import ZMQClient
 from pyams_zmq.exceptions import ExitCode, ProcessStartError
 from pyams_zmq.handler import ZMQMessageHandler
-from pyams_zmq.interfaces import IZMQProcessStartedEvent
+from pyams_zmq.interfaces import IZMQProcessStartedEvent, IZMQProcessStoppingEvent
 from pyams_zmq.process import process_exit_func
 from pyams_zmq.socket import zmq_response, zmq_socket
 from services import EchoHandler, Process
@@ -555,6 +555,23 @@ def test_a_stop_before_there_is_a_loop(start):
 
 
 # Ending: who asks
+
+
+def test_what_a_subscriber_of_the_stopping_event_raises_stops_nothing(start, call, log_file):
+    def look(event):
+        assert IZMQProcessStoppingEvent.providedBy(event)
+        raise ValueError(f'{event.object.name} is not to stop')
+
+    registry = Registry()
+    registry.registerHandler(look, [IZMQProcessStoppingEvent])
+    process = start(registry=registry)
+    assert call(process, 'echo', 1) == (200, 1)
+    process.stop()
+    process.join(10)
+    assert process.exitcode == ExitCode.OK
+    told = log_file.read_text()
+    assert 'A subscriber of the stopping event raised' in told
+    assert f'ValueError: {process.name} is not to stop' in told
 
 
 def test_stop_in_the_parent(start, call):

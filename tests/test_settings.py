@@ -92,6 +92,8 @@ def test_an_empty_value_is_none_at_all(option, text):
         ('reply_timeout', '0'),
         ('stop_timeout', 'none'),
         ('max_crashes', 0),
+        ('durable', 'perhaps'),
+        ('durable', 2),
     ],
 )
 def test_a_value_that_makes_no_sense(option, value):

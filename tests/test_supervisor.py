@@ -7,7 +7,7 @@ import pytest
 
 from pyams_zmq.locks import FileLock
 from pyams_zmq.rundir import RunDir
-from pyams_zmq.supervisor import wait_for_end_of_users
+from pyams_zmq.supervisor import Supervisor, wait_for_end_of_users
 
 FOREVER = 3600.0
 
@@ -91,3 +91,17 @@ def test_the_group_may_be_another_users(worker, waiting, monkeypatch):
     assert thread.is_alive()
     thread.join(30)
     assert not thread.is_alive()
+
+
+def test_it_is_given_up_once(run_dir, monkeypatch, caplog):
+    monkeypatch.setattr('pyams_zmq.supervisor._BACK_OFF', 0.001)
+    supervisor = Supervisor('medias', run_dir, ['false'], 2)
+    supervisor._users = supervisor._join()
+    for _ in range(5):
+        supervisor._look()
+        if supervisor._child is not None:
+            supervisor._child.wait(30)
+    supervisor._users.close()
+    assert supervisor.problem.startswith('medias has crashed 2 times in a row, and is not started again')
+    assert [record.levelname for record in caplog.records].count('CRITICAL') == 1
+    assert [record.levelname for record in caplog.records].count('ERROR') == 2

@@ -78,6 +78,14 @@ class Work:
         begun.release()
         raise ReplyError(status, 'decided')
 
+    @job
+    def decide_unfit(self, data):
+        raise ReplyError(409, {1, 2})
+
+    @job(keep=0)
+    def brief(self, data):
+        return [200, data]
+
     @job(retries=3, backoff=0.01)
     def recover(self, attempts, progress):
         if progress.attempt < attempts:
@@ -172,6 +180,14 @@ class LimitedWork:
                 gate.wait(60)
             except BaseException:
                 continue
+
+    @job(timeout=0.2)
+    def late(self, data):
+        begun.release()
+        try:
+            gate.wait(60)
+        except SystemExit:
+            return [200, data]
 
     @job(timeout=60)
     def fast(self, data):

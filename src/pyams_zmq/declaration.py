@@ -36,7 +36,7 @@ class Declaration:
     """A process as :func:`~pyams_zmq.include.add_zmq_process` and the settings tell of it.
 
     :param name: its name
-    :param settings: those of the application, which go before what is given in code
+    :param settings: those of the application, which win over what is given in code
     :param given: options given in code
     :param source: what the application is built from, where the settings do not tell
     :raises SettingError: where an option is unknown or makes no sense

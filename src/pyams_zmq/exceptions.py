@@ -15,7 +15,8 @@ class ExitCode(IntEnum):
     USAGE = 2
     #: The address could not be bound.
     ADDRESS = 3
-    #: ``setup()``, ``init_stream()`` or a subscriber of the started event failed.
+    #: The application could not be built, or the delegate's constructor, ``setup()``, ``init_stream()`` or a
+    #: subscriber of the started event raised.
     SETUP = 4
     #: It was asked to end, and what was under way took longer than ``stop_timeout``.
     STOP_TIMEOUT = 5

@@ -44,7 +44,8 @@ class ZMQMessageHandler:
     is called with all the frames, ``data`` in place of the JSON one, and what it returns is the reply, by
     habit ``[status, body]``. A plain method runs on the loop, or in a thread where the process has
     ``workers``; an ``async def`` method is awaited on the loop. Types that begin with an underscore belong
-    to the library: ``_ping`` and ``_status``.
+    to the library: ``_ping``, ``_status``, and those of jobs, ``_submit``, ``_job``, ``_jobs``, ``_cancel``
+    and ``_retry``.
 
     :param process: the :class:`pyams_zmq.process.ZMQProcess` that runs
     :param stream: the stream that replies are sent through, made by the process

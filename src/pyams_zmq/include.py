@@ -36,7 +36,7 @@ def add_zmq_process(
 ) -> None:
     """Declare a background process: ``config.add_zmq_process('medias', MediaDelegate)``.
 
-    Settings ``pyams_zmq.<name>.<option>`` go before what is given here.
+    A setting ``pyams_zmq.<name>.<option>`` wins over what is given here.
 
     :param name: name of the process
     :param delegate: the class whose methods are the messages, or its dotted name

@@ -146,6 +146,7 @@ SECONDS = Kind(_seconds, 'a number of seconds above 0')
 PATIENCE = Kind(_patience, 'a number of seconds, 0 or more')
 PATH = Kind(_path, 'a path such as /zmq')
 FILE = Kind(_file, 'the path of a file')
+KEYS = Kind(_file, 'the path of a folder of .key files, or of one')
 NAMES = Kind(_names, 'names')
 FLAG = Kind(_flag, 'true or false')
 START = Kind(_start, 'request, app or false')
@@ -164,13 +165,13 @@ OPTIONS = {
             'auth_file', FILE, '', 'a file with one user:password a line, instead of auth', of_process=True
         ),
         Option('curve_secret_key', FILE, '', "the process's secret key", of_process=True),
-        Option('curve_clients', FILE, '', 'the folder of the public keys of its clients', of_process=True),
+        Option('curve_clients', KEYS, '', 'the public keys of its clients', of_process=True),
         Option('curve_server_key', FILE, '', "for clients: the process's public key"),
         Option('curve_key', FILE, '', "for clients: this application's secret key"),
         Option('clients', Kind(_text, 'addresses, networks and host names'), '', 'the hosts that are let in'),
         Option('timeout', SECONDS, '10', 'how long a call may take'),
         Option('start', START, 'request', 'when the process is started'),
-        Option('grace', PATIENCE, '10', 'how long the process waits for a next worker'),
+        Option('grace', PATIENCE, '10', 'how long the process waits for a next web worker'),
         Option('max_crashes', POSITIVE, '5', 'crashes in a row after which it is not started any more'),
         Option('workers', COUNT, '1', 'threads for plain methods; 0: they run on the loop', of_process=True),
         Option('max_in_flight', POSITIVE, '128', 'messages under way at once', of_process=True),
@@ -241,7 +242,7 @@ GLOBAL = {
             'ini',
             Kind(_text, 'the path of the file: %(__file__)s'),
             '',
-            'what the application is built anew from for a process',
+            'the file that a process builds the application from',
         ),
         Option('processes', NAMES, '', 'processes that no code declares'),
         Option(
@@ -303,7 +304,7 @@ def read_options(
 
     :param settings: those of the application; an empty value is none at all
     :param process: name of the process, or ``'monitor'``
-    :param given: options given in code, which settings go before
+    :param given: options given in code, which settings win over
     :param options: those that there are
     :returns: the options that are set, by their names
     :raises SettingError: for an unknown option, or a value that makes no sense

@@ -83,7 +83,8 @@ class JobCalls(ABC):
     def retry(self, id: str, *, timeout: float | None = None) -> Reply:
         """Let a job that failed or was cancelled run again.
 
-        :returns: 202, 404 where it is not known, 409 where it is done
+        :returns: 202, also where it waits or runs already; 404 where it is not known; 409 where it is done;
+            429 where too many are waiting
         """
         return self.call('_retry', id, timeout=timeout)
 

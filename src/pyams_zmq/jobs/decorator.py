@@ -1,7 +1,7 @@
 """``@job``: which methods of a delegate are jobs, and how each of them wants to be run."""
 
 import inspect
-import math
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeVar, overload
@@ -83,8 +83,8 @@ def job(
 def _check_seconds(name: str, value: Any, *, least: float | None = None, optional: bool = False) -> None:
     if value is None and optional:
         return
-    if type(value) not in (int, float) or not math.isfinite(value) or value < 0 or (value == 0 != least):
-        accepted = 'a number of seconds above 0' if least is None else 'a number of seconds'
+    if type(value) not in (int, float) or not 0 <= value <= sys.float_info.max or (value == 0 != least):
+        accepted = f'a number of seconds{" above 0" if least is None else ", 0 or more"}'
         raise ValueError(f'{name} is {accepted}, not {value!r}')
 
 

@@ -164,4 +164,4 @@ def _listen(connection: 'Connection[Any, Any]', tasks: 'queue.SimpleQueue[Task]'
         while True:
             tasks.put(connection.recv())
     # The process is gone, and will run the job anew: two at once must not be.
-    os.killpg(0, signal.SIGKILL)
+    os.killpg(0, signal.SIGKILL)  # pragma: no cover (it is too late to write that down)

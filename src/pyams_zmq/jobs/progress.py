@@ -1,7 +1,7 @@
 """What a running job says, and is told."""
 
 import logging
-import math
+import sys
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -59,7 +59,7 @@ class Progress:
         :raises ValueError: for what is no finite number
         """
         if not all(
-            isinstance(value, (int, float)) and math.isfinite(value)
+            isinstance(value, (int, float)) and abs(value) <= sys.float_info.max
             for value in (done, 0 if total is None else total)
         ):
             raise ValueError(f'progress is told in finite numbers, not {done!r} of {total!r}')

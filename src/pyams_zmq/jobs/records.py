@@ -86,7 +86,7 @@ class Records:
         return jobs, rows[-1]['seq'] if len(rows) == limit else None
 
     def remove_expired(self, max_kept: int) -> bool:
-        """Remove ended jobs whose time is over, and the oldest of those that are too many.
+        """Remove ended jobs whose time is over, and where they are too many those whose time is over soonest.
 
         :returns: whether there may be more of them
         """

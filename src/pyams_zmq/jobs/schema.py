@@ -97,7 +97,7 @@ def _make_private(path: str) -> None:
         finally:
             os.close(folder)
     check_mode(path, Path(path).stat().st_mode, secret=False)
-    if not os.access(path, os.R_OK | os.W_OK):
+    if not os.access(path, os.R_OK | os.W_OK):  # pragma: no cover (as a user who cannot write it down)
         raise PermissionError(f'it has to be read and written by user {os.geteuid()}')
 
 

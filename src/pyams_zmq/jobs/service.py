@@ -32,7 +32,7 @@ class JobSettings(Limits):
     #: How often a job may be running when its process or its worker dies; after that it has failed.
     max_interruptions: int = 5
 
-    #: Ended jobs that are kept, the newest ones.
+    #: Ended jobs that are kept; of more, those go first whose time is over soonest.
     max_kept: int = 100_000
 
     def check_options(self) -> None:
