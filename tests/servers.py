@@ -93,8 +93,8 @@ class Site:
         return self
 
     def gunicorn(self, *options):
-        # A worker that gets gunicorn's SIGTERM right after its fork still has its parent's handler, which takes
-        # it for nothing; gunicorn kills it when its patience is over.
+        # A worker that gets SIGTERM right after its fork has its parent's handler still, and forgets it:
+        # gunicorn kills it when its patience is over.
         patience = '--graceful-timeout=10'
         return self.serve('gunicorn', '--bind', '127.0.0.1:0', patience, *options, 'wsgi:application')
 
