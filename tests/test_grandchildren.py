@@ -117,6 +117,39 @@ def test_a_handler_terminates_its_grandchild(start, call, gate, mark, wait_until
     assert call(process, 'terminate_child') == (200, -signal.SIGTERM)
 
 
+class Brief(Actor):
+    def terminate_at_once(self, data):
+        child = multiprocessing.get_context('fork').Process(target=signal.pause)
+        child.start()
+        child.terminate()
+        child.join()
+        return [200, child.exitcode]
+
+    def pool(self, data):
+        with multiprocessing.get_context('fork').Pool(4) as pool:
+            return [200, pool.map(abs, data)]
+
+
+class BriefHandler(ZMQMessageHandler):
+    handler = Brief
+
+
+@pytest.mark.parametrize('cls', [Process, WithWorkers], ids=['loop', 'worker'])
+def test_a_grandchild_that_is_ended_at_once_takes_nobody_along(start, call, cls):
+    """Before it handles signals by itself."""
+    process = start(handler=BriefHandler, cls=cls)
+    for _ in range(50):
+        assert call(process, 'terminate_at_once') == (200, -signal.SIGTERM)
+        assert call(process, '_ping').ok
+
+
+@pytest.mark.parametrize('cls', [Process, WithWorkers], ids=['loop', 'worker'])
+def test_pools_of_grandchildren_come_and_go(start, call, cls):
+    process = start(handler=BriefHandler, cls=cls)
+    for _ in range(40):
+        assert call(process, 'pool', [-1, 2, -3], timeout=30) == (200, [1, 2, 3])
+
+
 @FORKS
 def test_a_grandchild_does_not_run_the_services_handler(
     start, call, gate, mark, tmp_path, wait_until, kind, log_file
@@ -259,6 +292,31 @@ def test_a_grandchild_that_takes_longer_is_ended(start, call, gate, mark, wait_u
     wait_until(lambda: not alive(pid))
     assert not mark.exists()
     assert 'stop_timeout' in log_file.read_text()
+
+
+class Contrary(multiprocessing.get_context('fork').Process):
+    def terminate(self):
+        raise RuntimeError('not from here')
+
+
+class Starting(Actor):
+    def contrary(self, data):
+        self.child = Contrary(target=signal.pause)
+        self.child.start()
+        return [200, self.child.pid]
+
+
+class StartingHandler(ZMQMessageHandler):
+    handler = Starting
+
+
+def test_a_grandchild_that_cannot_be_ended_does_not_keep_the_service(start, call):
+    process = start(handler=StartingHandler, cls=Impatient)
+    pid = call(process, 'contrary').body
+    process.stop()
+    process.join(30)
+    assert process.exitcode == ExitCode.STOP_TIMEOUT
+    os.kill(pid, signal.SIGKILL)
 
 
 def test_a_grandchild_started_by_a_thread_is_waited_for(start, call, gate, mark, tmp_path, wait_until):
@@ -484,6 +542,38 @@ def test_a_copy_that_exits_or_raises(start, call, cls, log_file):
     assert call(process, 'fork_and_raise', 'in the copy') == (200, 1)
     assert 'in the copy' in log_file.read_text()
     assert call(process, 'echo', 1) == (200, 1)
+
+
+WITHOUT_OUTPUT = """
+import os, sys
+from pyams_zmq.client import ZMQClient
+from pyams_zmq.handler import ZMQMessageHandler
+from pyams_zmq.process import ZMQProcess
+
+class Delegate:
+    process = None
+    def copy(self, data):
+        pid = os.fork()
+        if pid:
+            os.waitpid(pid, 0)
+        return [200, pid]
+
+class Handler(ZMQMessageHandler):
+    handler = Delegate
+
+assert sys.stdout is None
+process = ZMQProcess('127.0.0.1', Handler)
+process.start()
+with ZMQClient(process.wait_ready()) as client:
+    assert client.call('copy').body > 0
+process.stop()
+process.join()
+"""
+
+
+def test_copies_end_where_there_is_no_output():
+    command = f'exec "{sys.executable}" -c "$0" >&-'
+    subprocess.run(['sh', '-c', command, WITHOUT_OUTPUT], check=True, timeout=60)
 
 
 def test_many_grandchildren_at_once_from_threads(start, tmp_path, wait_until):

@@ -1,5 +1,6 @@
 """The life of a process: how it starts, how it tells so, and every way in which it ends."""
 
+import asyncio
 import gc
 import json
 import multiprocessing
@@ -554,7 +555,55 @@ def test_a_stop_before_there_is_a_loop(start):
     assert process.exitcode == ExitCode.OK
 
 
+def test_a_reason_that_is_too_long_to_tell(start, log_file):
+    def make():
+        raise ValueError('x' * 1_000_000)
+
+    process = start(handler=handler_of(make), wait=False)
+    process.join(30)
+    assert process.exitcode == ExitCode.SETUP
+    with pytest.raises(ProcessStartError, match='^ValueError: xxx+ ') as caught:
+        process.wait_ready()
+    assert len(str(caught.value)) < 3000
+    assert 'x' * 1_000_000 in log_file.read_text()
+
+
 # Ending: who asks
+
+
+def ended_at_once(start):
+    process = start(wait=False)
+    process.stop()
+    process.join(30)
+    return process.exitcode
+
+
+def test_an_end_right_after_the_start_is_not_lost(start):
+    """The child has the parent's handler until it has its own."""
+    heard = []
+    before = signal.signal(signal.SIGTERM, lambda *_: heard.append(os.getpid()))
+    try:
+        codes = {ended_at_once(start) for _ in range(20)}
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert codes <= {ExitCode.OK, -signal.SIGTERM}
+    assert heard == []
+
+
+def test_an_end_right_after_the_start_is_none_for_the_parent(start):
+    heard = []
+
+    async def parent():
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, heard.append, 'SIGTERM')
+        codes = {ended_at_once(start) for _ in range(20)}
+        os.kill(os.getpid(), signal.SIGTERM)
+        while not heard:
+            await asyncio.sleep(0)
+        asyncio.get_running_loop().remove_signal_handler(signal.SIGTERM)
+        return codes
+
+    assert asyncio.run(parent()) <= {ExitCode.OK, -signal.SIGTERM}
+    assert heard == ['SIGTERM']
 
 
 def test_what_a_subscriber_of_the_stopping_event_raises_stops_nothing(start, call, log_file):

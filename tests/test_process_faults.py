@@ -1,13 +1,16 @@
 """What goes wrong in a process, and what those who see it are told: the table in ``docs/faults.rst``."""
 
+import asyncio
 import ctypes
 import faulthandler
+import multiprocessing
 import os
 import resource
 import signal
 import socket
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import psutil
 import pytest
@@ -20,6 +23,8 @@ from pyams_zmq.process import process_exit_func
 from services import Echo, Process
 
 pytestmark = pytest.mark.lifecycle
+
+fork = multiprocessing.get_context('fork')
 
 WORKERS = pytest.mark.parametrize('workers', [0, 2])
 
@@ -166,6 +171,45 @@ def test_a_method_that_fails_as_few_do(start, call, log_file, method, told, work
     assert body.startswith(told)
     assert f"The method for '{method}' raised" in log_file.read_text()
     assert call(process, 'echo', 1) == (200, 1)
+    process.stop()
+    process.join(30)
+    assert process.exitcode == ExitCode.OK
+
+
+@pytest.mark.parametrize('error', [SystemExit, KeyboardInterrupt])
+@WORKERS
+def test_a_task_of_a_method_that_leaves(start, call, log_file, workers, error):
+    """asyncio lets it out of the loop; others are served all the same, also those under way."""
+    gate = fork.Event()
+
+    class Leaving(Echo):
+        async def held(self, data):
+            while not gate.is_set():
+                await asyncio.sleep(0.01)
+            return [200, data]
+
+        async def gather(self, data):
+            async def leave():
+                raise error(data)
+
+            return await asyncio.gather(leave())
+
+        async def call_soon(self, data):
+            def leave():
+                raise error(data)
+
+            asyncio.get_running_loop().call_soon(leave)
+            return [200, data]
+
+    process = start('127.0.0.1', handler_of(Leaving()), workers=workers)
+    with ThreadPoolExecutor(1) as pool, ZMQClient(process.endpoint, timeout=30) as client:
+        held = pool.submit(client.call, 'held', 1)
+        assert call(process, 'gather', 3) == (500, f'{error.__name__}: 3')
+        assert call(process, 'call_soon', 4) == (200, 4)
+        assert call(process, 'echo', 5) == (200, 5)
+        gate.set()
+        assert held.result() == (200, 1)
+    assert 'A task or a callback raised; the process goes on' in log_file.read_text()
     process.stop()
     process.join(30)
     assert process.exitcode == ExitCode.OK

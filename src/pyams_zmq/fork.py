@@ -3,6 +3,7 @@
 import logging
 import os
 import sys
+from contextlib import suppress
 
 logger = logging.getLogger(__name__)
 
@@ -29,8 +30,11 @@ def end_copy(pid: int, error: BaseException | None = None) -> None:
     if _pid == pid:
         return
     code = error.code if isinstance(error, SystemExit) else 0 if error is None else 1
-    if error is not None and not isinstance(error, SystemExit):
-        logger.error('A process forked by a handler raised', exc_info=error)
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(code if isinstance(code, int) else int(code is not None))
+    try:
+        if error is not None and not isinstance(error, SystemExit):
+            logger.error('A process forked by a handler raised', exc_info=error)
+        for stream in sys.stdout, sys.stderr:
+            with suppress(Exception):  # there may be none, or nobody who reads it
+                stream.flush()
+    finally:
+        os._exit(code if isinstance(code, int) else int(code is not None))

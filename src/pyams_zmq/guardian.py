@@ -12,8 +12,8 @@ import signal
 import socket as sockets
 import threading
 import time
-from collections.abc import Callable, Iterable
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from multiprocessing import connection
 from typing import Any
 
@@ -162,19 +162,27 @@ class Guardian:
 
     def _end_by_force(self) -> None:
         self._cutting_off.acquire()  # for good
-        _say(logging.ERROR, 'What was under way took longer than stop_timeout; it is cut off')
-        for child in multiprocessing.active_children():
-            child.terminate()
-        os._exit(self.exit_code)
+        try:
+            _say(logging.ERROR, 'What was under way took longer than stop_timeout; it is cut off')
+            for child in multiprocessing.active_children():
+                with suppress(Exception):  # a class of the user's own may raise anything
+                    child.terminate()
+        finally:
+            os._exit(self.exit_code)
 
     def end_by_force_if_begun(self) -> None:
         """Do not let the process end in order where what it waited for ended only because it was cut off."""
         with self._cutting_off:
             pass
 
+    @property
+    def handles_signals(self) -> bool:
+        """Whether signals are handled here, which only the main thread can have begun."""
+        return bool(self._handlers)
+
     def in_forked_child(self) -> None:
         """Undo, in a process forked from the guarded one, what is meant for the guarded one alone."""
-        if self._handlers:
+        if self.handles_signals:
             reset_signals()
         close_copies(self._listeners())
         forget_pools()
@@ -188,6 +196,16 @@ def reset_signals() -> None:
     signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
 
 
+@contextmanager
+def signals_held() -> Iterator[None]:
+    """Let signals that ask for the end wait, in the calling thread and in what it forks."""
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+
+
 def _say(level: int, text: str) -> None:
     """Log, unless nobody reads the log: what holds the loop up may be just that."""
     thread = threading.Thread(target=logger.log, args=(level, text), daemon=True)
@@ -198,12 +216,30 @@ def _say(level: int, text: str) -> None:
 
 _active: Guardian | None = None
 
+# What has to be undone when the thread has forked.
+_held = threading.local()
+
+
+def _before_fork() -> None:
+    # The child has the handlers of the guarded process until it has its own: what is sent to it meanwhile
+    # would ask its parent to end.
+    if _active is not None and _active.handles_signals:
+        _held.mask = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+
+
+def _release() -> None:
+    mask = vars(_held).pop('mask', None)
+    if mask is not None:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+
 
 def _after_fork() -> None:
     global _active
     guardian, _active = _active, None
     if guardian is not None:
         guardian.in_forked_child()
+        vars(_held).clear()
+    _release()
 
 
-os.register_at_fork(after_in_child=_after_fork)
+os.register_at_fork(before=_before_fork, after_in_parent=_release, after_in_child=_after_fork)

@@ -21,7 +21,8 @@ from zope.interface import implementer
 from .address import Address, AnyAddress, parse_address
 from .credentials import AnyPath, Auth, parse_auth
 from .exceptions import AddressError, ExitCode, ProcessStartError
-from .guardian import Guardian, reset_signals
+from .fork import end_copy
+from .guardian import Guardian, reset_signals, signals_held
 from .interfaces import IZMQProcess, ZMQProcessStartedEvent, ZMQProcessStoppingEvent
 from .jobs.runner import Runner
 from .jobs.service import JobSettings
@@ -126,7 +127,7 @@ class ZMQProcess(JobSettings, Access, multiprocessing.Process):
         self._owner: int | None = None
         self._serving = False
         self._asked_to_end: int | None = None
-        self._draining = False
+        self._draining = self._drained = False
         self._started, self._started_at = time.time(), time.monotonic()
 
     # In the parent
@@ -138,7 +139,12 @@ class ZMQProcess(JobSettings, Access, multiprocessing.Process):
     @staticmethod
     def _Popen(process: Any) -> Any:
         context = multiprocessing.get_context(process.start_method)
-        return context.Process._Popen(process)
+        if process.start_method != 'fork':
+            return context.Process._Popen(process)
+        # Until _bootstrap() the child has the parent's handlers of signals, which would swallow those sent to
+        # the child, or ring the bell of the parent's loop.
+        with signals_held():
+            return context.Process._Popen(process)
 
     def _bootstrap(self, parent_sentinel: Any = None) -> int:
         # What the child does first. Until it takes them over, signals are not those of its parent's loop.
@@ -191,14 +197,15 @@ class ZMQProcess(JobSettings, Access, multiprocessing.Process):
         """Set up, tell that the process has started, and answer messages until it is asked to end."""
         self._owner = os.getpid()
         self._started, self._started_at = time.time(), time.monotonic()
-        self._asked_to_end, self._draining, self._streams, self.loop = None, False, [], None
+        self._asked_to_end, self._streams, self.loop = None, [], None
+        self._draining = self._drained = False
         guardian = self._guardian = Guardian(self._signalled, self._listeners, self.stop_timeout)
         guardian.start()
         if self.registry is not None:
             manager.push({'registry': self.registry, 'request': None})
         try:
             self._prepare(guardian)
-            self.loop.start()  # type: ignore[attr-defined] # setup() has made it
+            self._run_loop()
         finally:
             self._tear_down(guardian)
             if self.registry is not None:
@@ -237,6 +244,17 @@ class ZMQProcess(JobSettings, Access, multiprocessing.Process):
             self._on_loop(self.jobs.start)
         if self._asked_to_end is not None:
             self._on_loop(self.exit, self._asked_to_end, None)
+
+    def _run_loop(self) -> None:
+        while not self._drained:
+            try:
+                self.loop.start()  # type: ignore[union-attr] # setup() has made it
+            except (SystemExit, KeyboardInterrupt) as error:
+                # These two alone asyncio lets out of any task and callback, whoever has begun it.
+                end_copy(self._owner, error)  # type: ignore[arg-type] # run() has set it
+                logger.exception('A task or a callback raised; the process goes on: stop() would end it')
+            else:
+                break
 
     def _give_up(self, code: ExitCode, reason: str, error: Exception | None = None) -> None:
         logger.error('%s could not start: %s', self.name, reason, exc_info=error)
@@ -380,12 +398,13 @@ class ZMQProcess(JobSettings, Access, multiprocessing.Process):
             self._guardian.expect_end()
         try:
             get_current_registry().notify(ZMQProcessStoppingEvent(self))
-        except Exception:
+        except BaseException:
             logger.exception('A subscriber of the stopping event raised')
         drains = [stream.drain() for stream in self._streams]
         if self.jobs is not None:
             drains.append(self.jobs.drain())
         await asyncio.gather(*drains)
+        self._drained = True
         self.loop.stop()
 
     def _tear_down(self, guardian: Guardian) -> None:

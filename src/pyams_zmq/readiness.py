@@ -15,6 +15,8 @@ _CHECK = 0.5
 _TURN = 0.1
 #: Seconds that a process which reported a failure has to end.
 _LAST_WORDS = 5.0
+#: Characters of a reason that are told: the pipe has to hold it, since a parent may never read it.
+_LONGEST = 2000
 
 
 class Readiness:
@@ -41,7 +43,7 @@ class Readiness:
     def report(self, endpoint: str | None, reason: str = '') -> None:
         """In the child: tell that it is ready at an endpoint, or for what reason it is not."""
         try:
-            self._writer.send_bytes(json.dumps([endpoint, reason]).encode())
+            self._writer.send_bytes(json.dumps([endpoint, reason[:_LONGEST]]).encode())
         except OSError:
             return  # the parent is gone, or does not care
         finally:
