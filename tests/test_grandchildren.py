@@ -310,13 +310,12 @@ class StartingHandler(ZMQMessageHandler):
     handler = Starting
 
 
-def test_a_grandchild_that_cannot_be_ended_does_not_keep_the_service(start, call):
+def test_a_grandchild_that_cannot_be_ended_does_not_keep_the_service(start, call, wait_until, adopted):
     process = start(handler=StartingHandler, cls=Impatient)
-    pid = call(process, 'contrary').body
+    adopted.append(call(process, 'contrary').body)
     process.stop()
-    process.join(30)
+    wait_until(lambda: not process.is_alive())
     assert process.exitcode == ExitCode.STOP_TIMEOUT
-    os.kill(pid, signal.SIGKILL)
 
 
 def test_a_grandchild_started_by_a_thread_is_waited_for(start, call, gate, mark, tmp_path, wait_until):
