@@ -8,6 +8,8 @@ import pytest
 
 from pyams_zmq.client import ZMQClient
 from pyams_zmq.credentials import read_passwords
+from pyams_zmq.curve import _read_clients as read_clients
+from pyams_zmq.curve import read_public
 from pyams_zmq.declaration import Declaration
 from pyams_zmq.exceptions import ExitCode, SettingError
 from pyams_zmq.process import ZMQProcess
@@ -142,6 +144,58 @@ def test_what_is_no_file(tmp_path):
 def test_what_is_no_path(path):
     with pytest.raises(SettingError, match='is no path of a file'):
         ZMQProcess('127.0.0.1', EchoHandler, auth_file=path)
+
+
+# Keys of 40 characters, and what else is mistaken for the path of a file.
+KEYS = ['Yne@$w-vo<fVvi]a<NY6T1ed:M$fCG*[IaLV{hID', 'D/)Q[ILCUQxkqn{M>8gK1s(qnUvf6QG$%kWD@x!a']
+
+
+@pytest.mark.parametrize(
+    'secret',
+    [
+        f'user:{SECRET}',
+        f'us/er:{SECRET}/',
+        f'user:{SECRET * 30}',
+        f'# passwords\nuser {SECRET}\n',
+        f'user:{SECRET}\0',
+        f'user:{SECRET}'.encode(),
+        {'user': SECRET},
+        *KEYS,
+        *(f' "{key}"' for key in KEYS),
+        *(key.encode() for key in KEYS),
+    ],
+)
+def test_a_secret_in_place_of_a_path_is_not_shown(secret):
+    for make in (
+        lambda: ZMQProcess('127.0.0.1', EchoHandler, auth_file=secret),
+        lambda: ZMQProcess('127.0.0.1', EchoHandler, curve_secret_key=secret, curve_clients='.'),
+        lambda: read_clients(secret),
+        lambda: ZMQClient('127.0.0.1:9', curve=(secret, secret)),
+    ):
+        with pytest.raises(SettingError) as caught:
+            make()
+        text = str(caught.value)
+        assert 'what is given' in text
+        assert not [part for part in (SECRET, *KEYS) if part in text]
+
+
+@pytest.mark.parametrize(
+    'name', ['medias.key', 'k' * 39, '/srv/keys/medias_of_the_other_host.key', f'/no-such/{"k" * 40}.key']
+)
+def test_a_mistyped_path_is_shown(name):
+    for read in read_passwords, read_public, read_clients:
+        with pytest.raises(SettingError, match=f'^{name} cannot be read: No such file'):
+            read(name)
+
+
+def test_the_path_of_a_file_is_shown_whatever_it_looks_like(write):
+    path = write(f'user:{SECRET}', 0o644, name='a:b')
+    with pytest.raises(SettingError, match=f'^{path} has mode 0644'):
+        read_passwords(path)
+    path.unlink()
+    path.mkdir()
+    with pytest.raises(SettingError, match=f'^{path} cannot be read: Is a directory'):
+        read_passwords(path)
 
 
 # Several users

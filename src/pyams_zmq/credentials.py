@@ -1,6 +1,7 @@
 """User names and passwords, and how files are read that others must not read or change."""
 
 import os
+import re
 import shlex
 import stat
 from collections.abc import Iterator, Mapping
@@ -21,6 +22,9 @@ _PLAIN_LIMIT = 255
 
 # Bytes of a file with passwords or keys, which has some thousand lines at most.
 _LARGEST_FILE = 1024 * 1024
+
+# What may be a secret where no file is: user:password, what a file holds, a key in Z85 (without its colon).
+_PERHAPS_SECRET = re.compile(r"""[:\n]|^[ '"]*[0-9a-zA-Z.+=^!/*?&<>()\[\]{}@%$#-]{40}[ '"]*$""")
 
 _READABLE_BY_OTHERS = 0o077
 _WRITABLE_BY_OTHERS = 0o022
@@ -126,7 +130,7 @@ def read_file(name: str) -> tuple[str, int]:
                 raise SettingError(f'{name} is no file')
             data = file.read(_LARGEST_FILE + 1)
     except OSError as error:
-        raise SettingError(f'{name} cannot be read: {error.strerror}') from None
+        raise SettingError(f'{shown(name)} cannot be read: {error.strerror}') from None
     if len(data) > _LARGEST_FILE:
         raise SettingError(f'{name} has more than {_LARGEST_FILE} bytes')
     try:
@@ -146,7 +150,15 @@ def path_text(path: object) -> str:
         with suppress(UnicodeEncodeError):
             os.fsencode(name)
             return name
-    raise SettingError(f'{path!r} is no path of a file')
+    # Not shown: it may be the secret itself, as bytes or a mapping.
+    raise SettingError(f'what is given ({type(path).__name__}) is no path of a file')
+
+
+def shown(name: str) -> str:
+    """Return a path as an error may show it, unless it may be what should be in the file."""
+    if os.path.lexists(name) or not _PERHAPS_SECRET.search(name):
+        return name
+    return 'what is given (not shown: it may be the secret itself, where the path of its file is wanted)'
 
 
 def check_mode(name: str, mode: int, *, secret: bool) -> None:

@@ -14,7 +14,7 @@ from typing import NamedTuple, TypeAlias
 import zmq
 from zmq.utils import z85
 
-from .credentials import AnyPath, check_mode, path_text, read_file
+from .credentials import AnyPath, check_mode, path_text, read_file, shown
 from .exceptions import SettingError
 
 _PUBLIC, _SECRET = '.key', '.key_secret'
@@ -161,7 +161,7 @@ def _read_clients(path: AnyPath) -> dict[bytes, str]:
                 if file.suffix == _PUBLIC and not file.name.startswith('.')
             )
     except OSError as error:
-        raise SettingError(f'{name} cannot be read: {error.strerror}') from None
+        raise SettingError(f'{shown(name)} cannot be read: {error.strerror}') from None
     clients: dict[bytes, str] = {}
     for file in files:
         key = z85.decode(read_public(file))
