@@ -9,6 +9,7 @@ import psutil
 import pytest
 import zmq
 
+from chaos import zmtp
 from peers import Peer, message
 from pyams_zmq.client import ZMQClient
 from pyams_zmq.handler import ZMQMessageHandler
@@ -16,10 +17,6 @@ from pyams_zmq.limits import MAX_MESSAGE_SIZE, Limits, raise_descriptor_limit
 from pyams_zmq.process import ZMQProcess
 from pyams_zmq.settings import OPTIONS
 from services import Process
-
-# A peer's side of ZMTP 3.1 with NULL, as far as a REQ or DEALER has to speak it: greeting, and READY.
-GREETING = b'\xff' + bytes(8) + b'\x7f\x03\x01NULL' + bytes(16 + 32)
-READY = b'\x04\x1e\x05READY\x0bSocket-Type\x00\x00\x00\x06DEALER'
 
 
 def limited(**limits):
@@ -121,15 +118,36 @@ def read_to_the_end(peer):
 
 
 @pytest.mark.parametrize(
-    'introduction', [b'', GREETING[:10], GREETING + READY], ids=['mute', 'half', 'silent']
+    'introduction', [b'', zmtp.GREETING[:10], zmtp.GREETING + zmtp.READY], ids=['mute', 'half', 'silent']
 )
 def test_peers_that_give_no_sign_of_life_are_disconnected(start, call, introduction):
-    process = start(cls=limited(handshake_timeout=0.2, heartbeat_interval=0.2))
+    process = start(cls=limited(handshake_timeout=0.2, heartbeat_interval=0.05))
     host, port = process.endpoint.removeprefix('tcp://').split(':')
     with sockets.create_connection((host, int(port))) as peer:
         peer.sendall(introduction)
         read_to_the_end(peer)
     assert call(process, 'echo', 'honest') == (200, 'honest')
+
+
+def test_a_peer_that_is_busy_with_a_large_frame_stays_connected(start):
+    """It cannot answer heartbeats meanwhile: its answers would come behind the frame."""
+    process = start(cls=limited(heartbeat_interval=0.3))
+    process.auth = None
+    frame = message('echo', 1000 * 'x')
+    with zmtp.shake_hands(process) as peer:
+        peer.sendall(zmtp.header(0, more=True) + zmtp.header(len(frame)) + frame[:500])
+
+        def read_until(text, times=1):
+            heard = b''
+            while heard.count(text) < times:
+                part = peer.recv(4096)
+                assert part, 'hung up'
+                heard += part
+
+        # As many intervals go by, but for one, in which no message is complete.
+        read_until(b'\4PING', times=4)
+        peer.sendall(frame[500:])
+        read_until(b'[200, "xxx')
 
 
 def test_idle_clients_stay_connected(start, wait_until):
@@ -184,13 +202,15 @@ def test_what_0mq_keeps_is_set(start, call):
 
         def options(self, data):
             socket = self.process.rep_stream.socket
-            names = 'RCVHWM', 'SNDHWM', 'BACKLOG', 'MAXMSGSIZE', 'HANDSHAKE_IVL', 'HEARTBEAT_IVL'
+            names = 'RCVHWM', 'SNDHWM', 'BACKLOG', 'MAXMSGSIZE', 'HANDSHAKE_IVL', *beats
             return [os.getpid(), *(socket.getsockopt(getattr(zmq, name)) for name in names)]
+
+    beats = 'HEARTBEAT_IVL', 'HEARTBEAT_TIMEOUT'
 
     handler = type('Handler', (ZMQMessageHandler,), {'handler': Delegate})
     process = start(handler=handler)
-    expected = [1000, 1000, 1024, MAX_MESSAGE_SIZE, 5_000, 30_000]
+    expected = [1000, 1000, 1024, MAX_MESSAGE_SIZE, 5_000, 30_000, 300_000]
     assert call(process, 'options').body == [process.pid, *expected]
     nothing = dict.fromkeys(('max_message_size', 'handshake_timeout', 'heartbeat_interval'))
     process = start(handler=handler, cls=limited(**nothing, high_water_mark=5, backlog=6))
-    assert call(process, 'options').body == [process.pid, 5, 5, 6, -1, 0, 0]
+    assert call(process, 'options').body == [process.pid, 5, 5, 6, -1, 0, 0, 0]

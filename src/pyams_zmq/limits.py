@@ -13,6 +13,11 @@ MAX_MESSAGE_SIZE = 128 * 1024 * 1024
 # all of a processor's time.
 _DESCRIPTORS = 65536
 
+# Questions for a sign of life in whose time a peer has to give one. 0MQ counts whole messages, and the answer
+# waits behind the frame that the peer is sending: one of 128 MiB takes 270 s at 0.5 MB/s. A peer that has
+# vanished keeps its descriptor as long.
+_SILENT_INTERVALS = 10
+
 
 class Limits:
     """The limits of a :class:`pyams_zmq.process.ZMQProcess`: class attributes, for :meth:`configure` too."""
@@ -39,8 +44,9 @@ class Limits:
     #: may take, so that callers are served in time where silent peers have used up the descriptors.
     handshake_timeout: float | None = 5.0
 
-    #: Seconds between two signs of life asked of a peer, which is disconnected where it gives none in as many
-    #: seconds (0MQ asks for none by default). None: TCP alone notices that a peer is gone.
+    #: Seconds between two signs of life asked of a peer (0MQ asks for none by default), which is disconnected
+    #: where it gives none in ten times as many after the first: a sign is a whole message, so this bounds how
+    #: long a frame may take. None: TCP alone notices that a peer is gone.
     heartbeat_interval: float | None = 30.0
 
     #: Seconds after which a handler that returned without a reply has failed; None: never.
@@ -107,6 +113,8 @@ class Limits:
         socket.maxmsgsize = -1 if self.max_message_size is None else self.max_message_size
         socket.handshake_ivl = _milliseconds(self.handshake_timeout)
         socket.heartbeat_ivl = _milliseconds(self.heartbeat_interval)
+        # By default as long as the interval.
+        socket.heartbeat_timeout = min(_SILENT_INTERVALS * socket.heartbeat_ivl, 2**31 - 1)
 
 
 def _milliseconds(seconds: float | None) -> int:

@@ -37,8 +37,8 @@ OPTIONS = {
     'auth': 'honest:sesame',
     'workers': 2,
     'handshake_timeout': 2.0,
-    # On a busy machine honest clients, too, may give no sign of life for a while.
-    'heartbeat_interval': 10.0,
+    # On a busy machine honest clients, too, may give no sign of life for a while, as for ten of these.
+    'heartbeat_interval': 1.0,
     'max_message_size': MB,
     'high_water_mark': 100,
     'executor': 'threads:2',
