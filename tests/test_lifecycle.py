@@ -23,6 +23,8 @@ from pyramid.threadlocal import get_current_registry, manager
 from tornado.ioloop import IOLoop
 from zmq.eventloop.zmqstream import ZMQStream
 
+import pyams_zmq.process
+from chaos import zmtp
 from parents.actors import Actor, ActorHandler, Gate
 from pyams_zmq.client import ZMQClient
 from pyams_zmq.exceptions import ExitCode, ProcessStartError
@@ -91,6 +93,23 @@ def registry_with(subscriber):
     registry = Registry()
     registry.registerHandler(subscriber, [IZMQProcessStartedEvent])
     return registry
+
+
+class Last(Actor):
+    """Ends the process with its reply, which is large."""
+
+    def last(self, _data):
+        self.process.stop()
+        return [200, 20_000_000 * 'x']
+
+    def push(self, address):
+        stream, _port = self.process.stream(zmq.PUSH, address, bind=False)
+        stream.socket.send(b'never read', zmq.NOBLOCK)
+        return self.last(None)
+
+    def leave_open(self, _data):
+        self.socket = self.process.context.socket(zmq.DEALER)
+        return self.last(None)
 
 
 def free_port():
@@ -995,6 +1014,42 @@ def test_clients_that_stay_and_one_that_does_not_read_do_not_keep_it(start):
         finally:
             for client in [*clients, deaf]:
                 client.close()
+
+
+class Patient(Process):
+    """A test that had to wait for its end would fail."""
+
+    stop_timeout = 600.0
+
+
+def test_a_large_reply_has_more_time_to_leave_than_a_moment(start, monkeypatch):
+    monkeypatch.setattr(pyams_zmq.process, '_LINGER', 1)
+    process = start(handler=handler_of(Last), cls=Patient)
+    with ZMQClient(process.endpoint, timeout=30) as client:
+        assert client.call('last') == (200, 20_000_000 * 'x')
+    process.join(10)
+    assert process.exitcode == ExitCode.OK
+
+
+def test_a_reply_whose_client_has_hung_up_keeps_nobody(start):
+    process = start(handler=handler_of(Last), cls=Patient)
+    process.auth = None
+    request = json.dumps(['last', None]).encode()
+    with zmtp.shake_hands(process) as peer:
+        peer.sendall(zmtp.header(0, more=True) + zmtp.header(len(request)) + request)
+        zmtp.receive(peer, 1000)
+    process.join(30)
+    assert process.exitcode == ExitCode.OK
+
+
+@pytest.mark.parametrize('what', ['push', 'leave_open'])
+def test_sockets_that_may_never_be_done_keep_nobody(start, what):
+    """One has a message for a peer that is not there, the other was not closed."""
+    process = start(handler=handler_of(Last), cls=Patient)
+    with ZMQClient(process.endpoint, timeout=30) as client:
+        assert client.call(what, f'127.0.0.1:{free_port()}').ok
+    process.join(30)
+    assert process.exitcode == ExitCode.OK
 
 
 # process_exit_func

@@ -38,7 +38,7 @@ from .wire import error_text
 
 logger = logging.getLogger(__name__)
 
-# Milliseconds that the last replies have to leave when the process ends.
+# Milliseconds that what was sent last has to leave when the process ends, where nothing tells when it has.
 _LINGER = 1000
 
 # Said of a socket that other hosts may reach.
@@ -426,13 +426,21 @@ class ZMQProcess(JobSettings, Access, multiprocessing.Process):
             self.loop.close()
 
     def _close_sockets(self) -> None:
+        deadline = None if self._guardian is None else self._guardian._deadline
+        left = self.stop_timeout if deadline is None else max(0.0, deadline - time.monotonic())
+        # Half of it: a client that is there and does not read costs no more, and the end is still in order.
+        patience = int(left / 2 * 1000)
         for stream in self._streams:
-            stream.close(_LINGER)
+            # What is for a client goes with it when it hangs up; what is for a process that this one has
+            # connected to waits for that to come back.
+            stream.close(min(_LINGER, patience) if stream.listener is None else patience)
         if self.context is not None:
-            # Bounded, since a socket that a handler left open would keep it waiting.
+            if self.context._sockets:
+                # One that a handler left open keeps it waiting for ever.
+                patience = min(patience, _LINGER)
             term = threading.Thread(target=self.context.term, daemon=True)
             term.start()
-            term.join(2 * _LINGER / 1000)
+            term.join(1.5 * patience / 1000)
 
 
 def process_exit_func(process: BaseProcess | None = None) -> None:
