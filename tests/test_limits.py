@@ -196,6 +196,37 @@ def test_the_limit_of_descriptors_is_never_lowered(limits, raised, monkeypatch):
     assert calls == raised
 
 
+@pytest.mark.parametrize('refused_above', [256, 10_240, 20_000])
+@pytest.mark.parametrize('error', [ValueError, OSError])
+def test_a_system_that_refuses_descriptors(refused_above, error, monkeypatch):
+    """As macOS does above kern.maxfilesperproc, whatever the hard limit, and seccomp may do in any case."""
+    hard = resource.RLIM_INFINITY
+    limits = [(256, hard)]
+
+    def setrlimit(_which, wanted):
+        if wanted[0] > refused_above:
+            raise error('current limit exceeds maximum limit')
+        limits.append(wanted)
+
+    monkeypatch.setattr(resource, 'getrlimit', lambda _which: limits[-1])
+    monkeypatch.setattr(resource, 'setrlimit', setrlimit)
+    raise_descriptor_limit()
+    assert limits[-1] == (min(refused_above, 10_240), hard)
+
+
+def test_fewer_descriptors_are_not_asked_for(monkeypatch):
+    asked = []
+
+    def setrlimit(_which, wanted):
+        asked.append(wanted[0])
+        raise ValueError
+
+    monkeypatch.setattr(resource, 'getrlimit', lambda _which: (20_000, 50_000))
+    monkeypatch.setattr(resource, 'setrlimit', setrlimit)
+    raise_descriptor_limit()
+    assert asked == [50_000]
+
+
 def test_what_0mq_keeps_is_set(start, call):
     class Delegate:
         process = None

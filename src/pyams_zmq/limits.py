@@ -2,6 +2,7 @@
 
 import resource
 import threading
+from contextlib import suppress
 from typing import Any
 
 import zmq
@@ -12,6 +13,9 @@ MAX_MESSAGE_SIZE = 128 * 1024 * 1024
 # Descriptors that a process asks the system for: each connection takes one, and where none is left 0MQ spends
 # all of a processor's time.
 _DESCRIPTORS = 65536
+
+# What macOS grants at least, whatever the hard limit is (OPEN_MAX).
+_FEWER_DESCRIPTORS = 10240
 
 # Questions for a sign of life in whose time a peer has to give one. 0MQ counts whole messages, and the answer
 # waits behind the frame that the peer is sending: one of 128 MiB takes 270 s at 0.5 MB/s. A peer that has
@@ -126,6 +130,11 @@ def _milliseconds(seconds: float | None) -> int:
 def raise_descriptor_limit() -> None:
     """Let the calling process have more descriptors, as far as the system allows."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = _DESCRIPTORS if hard == resource.RLIM_INFINITY else min(_DESCRIPTORS, hard)
-    if soft != resource.RLIM_INFINITY and soft < wanted:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+    for number in _DESCRIPTORS, _FEWER_DESCRIPTORS:
+        wanted = number if hard == resource.RLIM_INFINITY else min(number, hard)
+        if soft == resource.RLIM_INFINITY or soft >= wanted:
+            return
+        # A system that refuses even so keeps its own: a process with fewer connections is better than none.
+        with suppress(OSError, ValueError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+            return
