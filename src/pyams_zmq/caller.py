@@ -14,8 +14,8 @@ class Caller(NamedTuple):
     #: The name of the user, or of the key; None where the process asks for neither, so that nobody knows.
     user: str | None = None
 
-    #: The IP address; on an ipc socket ``localhost:uid:gid:pid``, with the numbers of the peer; None where
-    #: there is none.
+    #: The IP address; on an ipc socket ``localhost:uid:gid:pid``, with the numbers of the peer (but no pid on
+    #: macOS); None where there is none.
     address: str | None = None
 
 

@@ -36,8 +36,8 @@ _REFUSALS, _SPAN = 10, 10.0
 
 _HOST_NAME = re.compile(r'(?!-)[\w-]{1,63}(?<!-)(\.(?!-)[\w-]{1,63}(?<!-))*\.?')
 
-# What libzmq writes (ipc_listener.cpp) in place of the address: user, group and process id.
-_IPC_PEER = re.compile(r'localhost:\d+:\d+:\d+')
+# What libzmq writes (ipc_listener.cpp) in place of the address: user, group and, but on macOS, process id.
+_IPC_PEER = re.compile(r'localhost:\d+:\d+:\d*')
 
 Network: TypeAlias = ipaddress.IPv4Network | ipaddress.IPv6Network
 
