@@ -4,6 +4,7 @@ import json
 import multiprocessing
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -14,6 +15,7 @@ import psutil
 import pytest
 
 from parents.actors import Actor, ActorHandler, Gate
+from peers import in_fork
 from pyams_zmq.client import ZMQClient
 from pyams_zmq.exceptions import ExitCode
 from pyams_zmq.handler import ZMQMessageHandler
@@ -373,6 +375,64 @@ def test_a_stubborn_grandchild_does_not_keep_the_service(start, call, gate, wait
     process.stop()
     wait_until(lambda: not process.is_alive())
     assert process.exitcode == ExitCode.STOP_TIMEOUT
+
+
+# Copies of sockets
+
+
+@pytest.mark.parametrize('address', ['127.0.0.1', '0.0.0.0', '[::]', '[::1]', 'ipc://{}/s', 'ipc://@{}'])
+def test_a_grandchild_keeps_neither_the_address_nor_connections(
+    start, gate, mark, tmp_path, adopted, wait_until, address
+):
+    process = start(address.format(tmp_path), ActorHandler)
+    transport, _, where = process.endpoint.partition('://')
+    if transport == 'ipc':
+        peer = socket.socket(socket.AF_UNIX)
+        peer.connect('\0' + where[1:] if where.startswith('@') else where)
+    else:
+        host = '::1' if address == '[::1]' else '127.0.0.1'
+        peer = socket.create_connection((host, port_of(process.endpoint)))
+    with peer:
+        peer.settimeout(30)
+        assert peer.recv(1)  # it has been accepted
+        endpoint = process.endpoint.replace('0.0.0.0', '127.0.0.1').replace('[::]', '127.0.0.1')
+        with ZMQClient(endpoint) as client:
+            adopted.append(client.call('child', ['os.fork', str(gate), str(mark)]).body)
+        wait_until(lambda: gate.reached)
+        process.kill()
+        os.waitpid(process.pid, 0)
+        with suppress(ConnectionError):
+            while peer.recv(4096):
+                pass
+    start(process.endpoint)
+
+
+def test_a_grandchild_keeps_sockets_that_are_not_the_services(start):
+    """Others may have the same port number: another protocol's, or another address's."""
+
+    class Delegate:
+        process = None
+
+        def keep(self, port):
+            with (
+                socket.socket(type=socket.SOCK_DGRAM) as datagrams,
+                socket.socket() as server,
+            ):
+                datagrams.bind(('127.0.0.1', port))
+                server.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                server.bind(('127.0.0.2', port))
+                server.listen()
+
+                def names():
+                    return [one.getsockname() for one in (datagrams, server)]
+
+                return [200, names(), in_fork(names)]
+
+    process = start(handler=type('Handler', (ZMQMessageHandler,), {'handler': Delegate}))
+    with zmq_socket(process.endpoint) as caller:
+        caller.send_json(['keep', port_of(process.endpoint)])
+        _status, names, found = zmq_response(caller)
+        assert found == names
 
 
 class Patient(Process):

@@ -8,13 +8,19 @@ import threading
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import zmq
 from zmq.utils.monitor import recv_monitor_message
 
 from .address import Address
 from .exceptions import AddressError
+
+#: An address as the system tells it: host and port, a path, or the name of an abstract socket in bytes.
+Name: TypeAlias = tuple[str, int] | str | bytes
+
+_FAMILIES = (sockets.AF_INET, sockets.AF_INET6, sockets.AF_UNIX)
+_EVERYWHERE = ('0.0.0.0', '::')  # noqa: S104
 
 _umask_lock = threading.Lock()
 
@@ -30,11 +36,15 @@ class Listener(NamedTuple):
     fd: int | None
     #: What tells that the descriptor still is the same: it is libzmq's, which may have closed it.
     inode: tuple[int, int] | None
+    #: The address of that descriptor.
+    name: Name | None
 
-    @property
-    def name(self) -> object:
-        """What its connections have in common: the port, or the path."""
-        return self.endpoint.partition('://')[2] if self.port is None else self.port
+    def has(self, name: Name | None) -> bool:
+        """Whether an address is that of the listening socket, or of a connection made to it."""
+        if isinstance(name, tuple) and isinstance(self.name, tuple) and self.name[0] in _EVERYWHERE:
+            # Its connections have an address of their own, in the same family.
+            return name[1] == self.name[1] and (':' in name[0]) == (':' in self.name[0])
+        return name is not None and name == self.name
 
     def give_back(self, dummy: sockets.socket) -> None:
         """Free the port while the thread that owns the socket is busy.
@@ -62,18 +72,22 @@ def close_copies(listeners: Iterable[Listener]) -> None:
 
     Else it would keep the port, and clients would not notice when the original ends.
     """
-    names = {listener.name for listener in listeners}
-    for fd in [int(path.name) for path in Path('/dev/fd').iterdir()] if names else ():
+    listeners = list(listeners)
+    for fd in [int(path.name) for path in Path('/dev/fd').iterdir()] if listeners else ():
         with suppress(OSError):
-            if stat.S_ISSOCK(os.fstat(fd).st_mode) and _name(fd) in names:
-                os.close(fd)
+            if stat.S_ISSOCK(os.fstat(fd).st_mode):
+                name = _name(fd)
+                if any(listener.has(name) for listener in listeners):
+                    os.close(fd)
 
 
-def _name(fd: int) -> object:
-    """What a listening socket and the connections made to it have in common."""
+def _name(fd: int) -> Name | None:
+    """Return the address of a socket; None where it is of no kind that 0MQ listens on."""
     with sockets.socket(fileno=os.dup(fd)) as copy:
+        if copy.type != sockets.SOCK_STREAM or copy.family not in _FAMILIES:
+            return None
         name = copy.getsockname()
-    return name[1] if isinstance(name, tuple) else name
+    return name[:2] if isinstance(name, tuple) else name
 
 
 def listen(socket: 'zmq.Socket[Any]', address: Address) -> Listener:
@@ -93,7 +107,9 @@ def listen(socket: 'zmq.Socket[Any]', address: Address) -> Listener:
     endpoint = socket.get_string(zmq.LAST_ENDPOINT)
     port = int(endpoint.rpartition(':')[2]) if address.transport == 'tcp' else None
     fd = int(event['value']) if event else None
-    return Listener(endpoint, port, fd, None if fd is None else _inode(fd))
+    if fd is None:
+        return Listener(endpoint, port, None, None, None)
+    return Listener(endpoint, port, fd, _inode(fd), _name(fd))
 
 
 @contextmanager
