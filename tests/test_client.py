@@ -584,6 +584,29 @@ def test_forks_while_threads_call(start):
         assert client.call('echo', 'parent') == (200, 'parent')
 
 
+def test_a_fork_while_a_thread_takes_a_connection(start):
+    process = start()
+    taking, taken = threading.Event(), threading.Event()
+
+    class Slow(list):
+        def pop(self):
+            taking.set()
+            taken.wait(30)
+            return super().pop()
+
+    with ZMQClient(process.endpoint) as client:
+        assert client.call('echo', 1).ok
+        client._idle = Slow(client._idle)
+        thread = threading.Thread(target=client.call, args=('echo', 2))
+        thread.start()
+        try:
+            assert taking.wait(30)
+            assert in_fork(lambda: client.call('echo', 3)) == [200, 3]
+        finally:
+            taken.set()
+            thread.join()
+
+
 def test_close_in_a_forked_child_closes_nothing_of_the_parent(start):
     process = start()
     with ZMQClient(process.endpoint) as client:

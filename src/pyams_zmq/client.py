@@ -3,7 +3,6 @@
 import math
 import os
 import struct
-import threading
 import time
 from types import TracebackType
 from typing import Any
@@ -101,9 +100,9 @@ class ZMQClient(JobCalls):
         self.max_message_size = max_message_size
         self._auth = auth
         self._keys = read_client_keys(curve)
-        self._lock = threading.Lock()
         self._pid = os.getpid()
-        # The first connection finds the mistakes in the arguments.
+        # Without a lock, which a forked process would find held for ever where a thread had it: the methods
+        # of a list are atomic. The first connection finds the mistakes in the arguments.
         self._idle: list[_Connection] = [_Connection(address, auth, self._keys)]
 
     def call(self, message_type: str, data: Any = None, *, timeout: float | None = None) -> Reply:
@@ -204,25 +203,25 @@ class ZMQClient(JobCalls):
         return _Connection(self.address, self._auth, self._keys)
 
     def _take_idle(self) -> '_Connection | None':
-        with self._lock:
-            if self._pid != os.getpid():
-                self._pid = os.getpid()  # the idle connections are those of the parent
-                self._idle = []
-            return self._idle.pop() if self._idle else None
+        if self._pid != os.getpid():
+            # In this order: the idle connections are those of the parent, and no other thread may take one.
+            self._idle = []
+            self._pid = os.getpid()
+        try:
+            return self._idle.pop()
+        except IndexError:
+            return None
 
     def _give_back(self, connection: '_Connection') -> None:
-        with self._lock:
-            if len(self._idle) < _MAX_IDLE:
-                self._idle.append(connection)
-                return
-        connection.close()
+        if len(self._idle) < _MAX_IDLE:
+            self._idle.append(connection)
+        else:
+            connection.close()
 
     def close(self) -> None:
         """Close the connections that are not in use; the client may be used again afterwards."""
-        with self._lock:
-            idle, self._idle = self._idle, []
-        for connection in idle:
-            connection.close()
+        while (idle := self._take_idle()) is not None:
+            idle.close()
 
     def __enter__(self) -> 'ZMQClient':
         return self
