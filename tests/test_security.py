@@ -2,8 +2,10 @@
 
 import os
 import pickle
+import shutil
 import socket as sockets
 import stat
+import tempfile
 import threading
 import time
 import traceback
@@ -754,6 +756,38 @@ def test_modes_of_an_ipc_socket_from_the_start(start, tmp_path):
         done.set()
         looking.join()
     assert modes <= {0o600}
+
+
+class Nobody(Process):
+    """Is not root, to whom no mode means anything."""
+
+    def run(self):
+        if os.getuid() == 0:
+            os.setgroups([])
+            os.setgid(65534)
+            os.setuid(65534)
+        super().run()
+
+
+def test_a_path_that_0mq_chooses(start, monkeypatch, tmp_path):
+    folder = Path(tempfile.mkdtemp(prefix='ipc-'))  # whose path is short enough, and which others may enter
+    folder.chmod(0o777)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / '*').touch()
+    monkeypatch.setenv('TMPDIR', str(folder))
+    try:
+        process = start('ipc://*', cls=Nobody)
+        path = Path(process.endpoint.removeprefix('ipc://'))
+        assert path.is_relative_to(folder)
+        for one in path, path.parent:
+            assert stat.S_IMODE(one.stat().st_mode) == 0o700
+        with ZMQClient(process.endpoint) as client:
+            assert client.call('echo', 1).ok
+        process.stop()
+        process.join(10)
+        assert not list(folder.iterdir())
+    finally:
+        shutil.rmtree(folder)
 
 
 def test_the_umask_of_the_process_stays(start, tmp_path):

@@ -141,9 +141,14 @@ def _private_file(address: Address) -> Iterator[None]:
     if address.transport != 'ipc':
         yield
         return
-    _check_path(address.host)
+    if address.host == '*':
+        # libzmq makes a folder of its own first, which its owner has to enter, and nobody else can.
+        mask = 0o077
+    else:
+        _check_path(address.host)
+        mask = 0o177
     with _umask_lock:
-        old = os.umask(0o177)
+        old = os.umask(mask)
         try:
             yield
         finally:
