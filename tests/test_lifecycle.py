@@ -23,13 +23,16 @@ from pyramid.threadlocal import get_current_registry, manager
 from tornado.ioloop import IOLoop
 from zmq.eventloop.zmqstream import ZMQStream
 
+import pyams_zmq.listener
 import pyams_zmq.process
 from chaos import zmtp
 from parents.actors import Actor, ActorHandler, Gate
+from pyams_zmq.address import parse_address
 from pyams_zmq.client import ZMQClient
 from pyams_zmq.exceptions import ExitCode, ProcessStartError
 from pyams_zmq.handler import ZMQMessageHandler
 from pyams_zmq.interfaces import IZMQProcessStartedEvent, IZMQProcessStoppingEvent
+from pyams_zmq.listener import listen, make_dummy
 from pyams_zmq.process import process_exit_func
 from pyams_zmq.socket import zmq_response, zmq_socket
 from services import EchoHandler, Process
@@ -1014,6 +1017,26 @@ def test_clients_that_stay_and_one_that_does_not_read_do_not_keep_it(start):
         finally:
             for client in [*clients, deaf]:
                 client.close()
+
+
+def test_a_descriptor_that_is_another_sockets_by_now_is_not_replaced(monkeypatch):
+    """0MQ may have closed its own, and the system gives numbers away again; on macOS all look alike."""
+    monkeypatch.setattr(pyams_zmq.listener, '_inode', lambda _fd: (0, 0))
+    with (
+        zmq.Context() as context,
+        context.socket(zmq.ROUTER) as bound,
+        socket.create_server(('127.0.0.1', 0)) as other,
+        socket.create_connection(other.getsockname()),
+        other.accept()[0] as accepted,
+        make_dummy() as dummy,
+    ):
+        listener = listen(bound, parse_address('127.0.0.1'))
+        name = other.getsockname()
+        listener._replace(fd=other.fileno()).give_back(dummy)
+        # A connection has the address of the socket that accepted it.
+        listener._replace(fd=accepted.fileno(), name=name).give_back(dummy)
+        assert other.getsockname() == accepted.getsockname() == name
+        assert accepted.getpeername()
 
 
 class Patient(Process):

@@ -54,9 +54,15 @@ class Listener(NamedTuple):
 
         :param dummy: what takes its place, see :func:`make_dummy`
         """
-        if self.fd is not None and _inode(self.fd) == self.inode:
+        if self.fd is not None and self._is_there(self.fd):
             dummy.listen(1)
             os.dup2(dummy.fileno(), self.fd, inheritable=False)
+
+    def _is_there(self, fd: int) -> bool:
+        # The inode alone does not tell on macOS, where it is the same for all sockets of TCP.
+        with suppress(OSError):
+            return _inode(fd) == self.inode and _name(fd) == self.name and _is_listening(fd)
+        return False
 
 
 def make_dummy() -> sockets.socket:
@@ -83,11 +89,26 @@ def close_copies(listeners: Iterable[Listener]) -> None:
 
 def _name(fd: int) -> Name | None:
     """Return the address of a socket; None where it is of no kind that 0MQ listens on."""
-    with sockets.socket(fileno=os.dup(fd)) as copy:
-        if copy.type != sockets.SOCK_STREAM or copy.family not in _FAMILIES:
+    with _lent(fd) as lent:
+        if lent.type != sockets.SOCK_STREAM or lent.family not in _FAMILIES:
             return None
-        name = copy.getsockname()
+        name = lent.getsockname()
     return name[:2] if isinstance(name, tuple) else name
+
+
+def _is_listening(fd: int) -> bool:
+    with _lent(fd) as lent:
+        return bool(lent.getsockopt(sockets.SOL_SOCKET, sockets.SO_ACCEPTCONN))
+
+
+@contextmanager
+def _lent(fd: int) -> Iterator[sockets.socket]:
+    # Not a duplicate: there may be no descriptor left.
+    lent = sockets.socket(fileno=fd)
+    try:
+        yield lent
+    finally:
+        lent.detach()
 
 
 def listen(socket: 'zmq.Socket[Any]', address: Address) -> Listener:
