@@ -106,6 +106,10 @@ class Guardian:
             self._deadline = time.monotonic() + self._stop_timeout
             self._ring()
 
+    def time_left(self) -> float:
+        """Seconds until the process is ended by force."""
+        return self._stop_timeout if self._deadline is None else max(0.0, self._deadline - time.monotonic())
+
     def _ring(self) -> None:
         with suppress(BlockingIOError):
             self._bell.send(b'\0')
@@ -133,7 +137,7 @@ class Guardian:
         """Seconds until there is something to look at that rings no bell."""
         if self._deadline is None:
             return PARENT_CHECK
-        return min(PARENT_CHECK, max(0.0, self._deadline - time.monotonic()))
+        return min(PARENT_CHECK, self.time_left())
 
     def _parent_lives(self) -> bool:
         if self._is_child:

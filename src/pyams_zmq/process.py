@@ -426,8 +426,7 @@ class ZMQProcess(JobSettings, Access, multiprocessing.Process):
             self.loop.close()
 
     def _close_sockets(self) -> None:
-        deadline = None if self._guardian is None else self._guardian._deadline
-        left = self.stop_timeout if deadline is None else max(0.0, deadline - time.monotonic())
+        left = self.stop_timeout if self._guardian is None else self._guardian.time_left()
         # Half of it: a client that is there and does not read costs no more, and the end is still in order.
         patience = int(left / 2 * 1000)
         for stream in self._streams:
