@@ -1,13 +1,16 @@
 """Handlers of users' own, as 2.0.0 allowed them, and the delegates of the library's one."""
 
+import _thread
 import asyncio
 import contextvars
 import functools
 import json
+import logging
 import multiprocessing
 import os
 import sys
 import threading
+from typing import ClassVar
 
 import pytest
 import zmq
@@ -84,6 +87,11 @@ async def asynchronously(function, *args):
     function(*args)
 
 
+def in_bare_thread(function, *args):
+    """One that :mod:`threading` knows nothing of."""
+    _thread.start_new_thread(function, args)
+
+
 async def in_its_thread(function, *args):
     await asyncio.to_thread(function, *args)
 
@@ -98,6 +106,11 @@ TIMES = {
     'add_callback from a thread': lambda loop, answer: in_thread(loop.add_callback, answer),
     'call_later from a thread': lambda loop, answer: in_thread(loop.add_callback, loop.call_later, 0, answer),
     'thread': lambda loop, answer: in_thread(answer),
+    'thread without context': lambda loop, answer: without_context(in_thread, answer),
+    'bare thread': lambda loop, answer: in_bare_thread(answer),
+    'thread of a timer': lambda loop, answer: loop.call_later(0.001, in_thread, answer),
+    'thread of a coroutine': lambda loop, answer: asynchronously(in_thread, answer),
+    'thread of a thread': lambda loop, answer: in_thread(in_thread, answer),
     'executor': lambda loop, answer: (loop.run_in_executor(None, answer), None)[1],
     'task': lambda loop, answer: (asyncio.ensure_future(asynchronously(answer)), None)[1],
     'async __call__': lambda loop, answer: asynchronously(answer),
@@ -392,6 +405,20 @@ class Holding(OwnHandler):
         await asyncio.to_thread(self.gates[name].wait, 20)
         self.do_echo(name)
 
+    def do_thread_of_timer(self, name):
+        self.process.loop.call_later(0, self.do_thread, name)
+
+    async def do_thread_of_coroutine(self, name):
+        await asyncio.sleep(0)
+        self.do_thread(name)
+
+    def do_thread_of_thread(self, name):
+        in_thread(self.do_thread, name)
+
+    def do_pool(self, name):
+        self.process.loop.run_in_executor(None, self.reply_late, name)
+        logging.getLogger().info('%s is in the pool', name)  # which knows its thread by now
+
     def do_twice_thread(self, name):
         """Replies at once, and again when the gate opens."""
         self.do_echo(name)
@@ -400,6 +427,14 @@ class Holding(OwnHandler):
     def do_twice_task(self, name):
         self.do_echo(name)
         self.task = asyncio.ensure_future(self.do_task(name))
+
+    def do_twice_thread_of_timer(self, name):
+        self.do_echo(name)
+        self.do_thread_of_timer(name)
+
+    async def do_twice_thread_of_coroutine(self, name):
+        self.do_echo(name)
+        await self.do_thread_of_coroutine(name)
 
     def reply_late(self, name):
         assert self.gates[name].wait(20)
@@ -426,7 +461,9 @@ SECOND = 'A second reply to the same message was dropped'
 
 
 @pytest.mark.parametrize('second', ['thread', 'task'])
-@pytest.mark.parametrize('first', ['thread', 'task'])
+@pytest.mark.parametrize(
+    'first', ['thread', 'task', 'thread_of_timer', 'thread_of_coroutine', 'thread_of_thread', 'pool']
+)
 def test_a_late_reply_reaches_nobody(holding, log_file, wait_until, first, second):
     """Not even where the next message, of another client, waits for its own."""
     assert holding.one.ask(first, 'first')[0] == 500
@@ -456,7 +493,9 @@ def test_a_reply_later_than_that_to_the_next_message_reaches_nobody(
 
 
 @pytest.mark.parametrize('second', ['thread', 'task'])
-@pytest.mark.parametrize('first', ['twice_thread', 'twice_task'])
+@pytest.mark.parametrize(
+    'first', ['twice_thread', 'twice_task', 'twice_thread_of_timer', 'twice_thread_of_coroutine']
+)
 def test_a_second_reply_that_comes_late_reaches_nobody(holding, log_file, wait_until, first, second):
     assert holding.one.ask(first, 'first') == [200, 'first']
     holding.other.send(message(second, 'second'))
@@ -465,6 +504,49 @@ def test_a_second_reply_that_comes_late_reaches_nobody(holding, log_file, wait_u
     assert holding.other.reply() == [200, 'second']
     assert same_thing(holding.one, 'again')
     assert same_thing(holding.other, 'again')
+
+
+def test_a_late_reply_reaches_nobody_even_after_the_one_that_was_taken_for_it(holding, log_file, wait_until):
+    """Pools do not tell whose reply it is: the first was dropped, and the second may be anybody's too."""
+    assert holding.one.ask('pool', 'first')[0] == 500
+    holding.other.send(message('pool', 'second'))
+    wait_until(lambda: 'second is in the pool' in log_file.read_text())
+    holding.gates['second'].set()
+    wait_until(lambda: DROPPED in log_file.read_text())
+    holding.gates['first'].set()
+    assert holding.other.reply()[0] == 500
+    assert same_thing(holding.one, 'again')
+    assert same_thing(holding.other, 'again')
+
+
+def test_a_late_reply_of_a_thread_begun_during_the_next_message_reaches_nobody(start, log_file, wait_until):
+    """Nothing but who started it tells it from one of the next message."""
+
+    class Handler(Holding):
+        gates: ClassVar = {name: fork.Event() for name in ('first', 'second')}
+        begun = threading.Event()
+
+        def do_thread_of_thread(self, name):
+            in_thread(self.begin, name)
+
+        def begin(self, name):
+            assert self.gates[name].wait(20)
+            self.do_thread(name)
+            self.begun.set()
+
+        def do_second(self, name):
+            self.gates['first'].set()
+            assert self.begun.wait(10)
+            in_thread(self.reply_late, name)
+
+    process = start('127.0.0.1', Handler, cls=Hasty)
+    with Peer(process.endpoint) as one, Peer(process.endpoint) as other:
+        assert one.ask('thread_of_thread', 'first')[0] == 500
+        other.send(message('second', 'second'))
+        wait_until(lambda: DROPPED in log_file.read_text())
+        Handler.gates['second'].set()
+        assert other.reply() == [200, 'second']
+        assert same_thing(one, 'again')
 
 
 def test_late_replies_when_nobody_waits(holding, log_file, wait_until):
@@ -562,6 +644,18 @@ def test_a_handler_that_leaves_the_message_to_its_base_class(start):
                 ):
                     peer.send(message(way), frame)
                     assert peer.reply()[0] == status
+
+
+@pytest.mark.parametrize('time', TIMES)
+def test_a_handler_leaves_messages_to_its_base_class_when_it_likes(start, time):
+    class Handler(EchoHandler):
+        def __call__(self, frames):
+            return TIMES[time](self.process.loop, functools.partial(super().__call__, frames))
+
+    process = start('127.0.0.1', Handler)
+    with Peer(process.endpoint) as peer:
+        for number in range(5):
+            assert peer.ask('echo', number) == [200, number]
 
 
 def test_a_thread_that_leaves_the_message_to_the_base_class(start, wait_until, log_file):

@@ -8,9 +8,9 @@ from typing import Any
 _queues: MutableMapping[threading.Thread, Any] = getattr(concurrent.futures.thread, '_threads_queues', {})
 
 
-def pooled_threads() -> set[threading.Thread]:
-    """Return the threads of all :class:`concurrent.futures.ThreadPoolExecutor` of the process."""
-    return set(_queues)
+def is_pooled(thread: threading.Thread) -> bool:
+    """Whether a thread is one of a :class:`concurrent.futures.ThreadPoolExecutor`."""
+    return thread in _queues
 
 
 def waiting(executor: Any) -> int:

@@ -1,7 +1,6 @@
 """The service's end of request and reply: what :data:`zmq.REP` is meant to be, on a :data:`zmq.ROUTER`."""
 
 import logging
-from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -9,7 +8,7 @@ import zmq
 from tornado.ioloop import IOLoop
 
 from .limits import Limits
-from .request import Request, Threads
+from .request import Request, claim, follow_threads
 from .stream import Stream
 from .wire import encode, error_text
 
@@ -31,17 +30,10 @@ class ReplyStream(Stream):
         self._reply_timeout = limits.reply_timeout
         self._waiting: Request | None = None
         self._timer: object | None = None
-        self._threads = Threads()
-        # For each reply that may still come, of a message that was given up and cannot be told from the one
-        # that waits by then: when it is not reckoned with any more.
-        self._owed: deque[float] = deque()
-        # What such a reply was taken for when it came while another message waited.
-        self._mistakable: float | None = None
-
-    def on_recv(self, callback: Callable[[list[Any]], Any] | None, copy: bool = True) -> None:
-        """As :meth:`zmq.eventloop.zmqstream.ZMQStream.on_recv`."""
-        self._threads.begin()
-        super().on_recv(callback, copy)
+        # Messages that were given up, and until when their replies are reckoned with: they may come from
+        # where it cannot be told which message they belong to, while another one waits for its own.
+        self._owed: dict[Request, float] = {}
+        follow_threads()
 
     def _open(self, frames: list[Any]) -> tuple[Request | None, list[Any]]:
         for index, frame in enumerate(frames[:-1], 1):
@@ -62,10 +54,8 @@ class ReplyStream(Stream):
         return self._waiting is not None or super().busy
 
     def _delivered(self, request: Request) -> None:
-        self._threads.look(request)
         if not request.answered and not request.detached:
             self._waiting = request
-            self._mistakable = None
             if self._reply_timeout is not None:
                 self._timer = self.io_loop.call_later(self._reply_timeout, self._expire, request)
 
@@ -73,11 +63,8 @@ class ReplyStream(Stream):
         logger.error('No reply within %s s: the client got a 500 instead', self._reply_timeout)
         error = TimeoutError(f'no reply within {self._reply_timeout} s')
         self.count_failure(request.message_type, error)
-        if not self._threads.has(request):
-            # Where a reply was dropped meanwhile, it was this message's or the older one's: as old is the one
-            # that may still come.
-            lapse = self._mistakable or self.io_loop.time() + (self._reply_timeout or 0)
-            self._owed.append(lapse)
+        if not request.mistaken:  # else it is its reply that is missing or an older one's: once is enough
+            self._owed[request] = self.io_loop.time() + (self._reply_timeout or 0)
         request.parts = ()
         request.reply([encode([500, error_text(error)])])
         request.expired = True
@@ -98,7 +85,7 @@ class ReplyStream(Stream):
         """
         request = super().find_request()
         if request is None and not self.on_loop():
-            request = self._threads.claim(self._delivering or self._waiting)
+            request = claim(self)
         return request
 
     def send_multipart(
@@ -114,7 +101,7 @@ class ReplyStream(Stream):
 
         May be called from any thread, and later than the handler returns. Which message is meant is told by
         :mod:`contextvars`: callbacks and tasks that the handler starts carry it along. A thread means the
-        message that it was started for, or if it has replied already or is older, the one that waits.
+        message that it was started for, or if it has replied already, or belongs to none, the one that waits.
         """
         request = self.find_request()
         if self.on_loop():
@@ -132,6 +119,8 @@ class ReplyStream(Stream):
         if request is None:
             request = self._guess()
         if request is None or request.expired:
+            if request is not None:
+                self._owed.pop(request, None)
             self.counters.unwanted += 1
             logger.warning('A reply was dropped: it came too late, or no message asked for it')
             return
@@ -143,9 +132,15 @@ class ReplyStream(Stream):
 
     def _guess(self) -> Request | None:
         """Return the message that waits, unless an older one's reply may have come instead."""
-        while self._owed and self._owed[0] < self.io_loop.time():
-            self._owed.popleft()
-        if not self._owed:
-            return self._waiting
-        self._mistakable = self._owed.popleft()
+        now = self.io_loop.time()
+        for request, lapse in list(self._owed.items()):
+            if lapse < now:
+                self._owed.pop(request, None)
+        waiting = self._waiting or self._delivering
+        if waiting is not None and not waiting.mistaken:
+            if not self._owed:
+                return waiting
+            waiting.mistaken = True
+        elif self._owed:
+            self._owed.pop(next(iter(self._owed)), None)
         return None

@@ -5,12 +5,12 @@ import threading
 import time
 from collections.abc import Sequence
 from contextvars import ContextVar
+from functools import cache, wraps
 from typing import Any
-from weakref import WeakKeyDictionary
 
 import zmq
 
-from .pools import pooled_threads
+from .pools import is_pooled
 
 logger = logging.getLogger(__name__)
 
@@ -29,6 +29,8 @@ class Request:
     answered = False
     detached = False
     expired = False
+    #: Whether a reply was dropped, while it waited, that may have been its own or an older message's.
+    mistaken = False
     #: Whether the handler of a raw socket has sent its client something by itself.
     handled = False
     #: The frame that knows whom the message came from; see :mod:`pyams_zmq.caller`.
@@ -78,48 +80,48 @@ class Request:
 current: ContextVar[Request | None] = ContextVar('pyams_zmq_request', default=None)
 
 
-class Threads:
-    """Which message a thread was started for, since new threads do not carry :data:`current` along."""
+#: Where a thread keeps the message that it was started for, until it has replied.
+_STARTED_FOR = '_pyams_zmq_request'
 
-    def __init__(self) -> None:
-        self._seen: set[threading.Thread] = set()
-        self._last: list[threading.Thread] = []
-        self._started_for: WeakKeyDictionary[threading.Thread, Request] = WeakKeyDictionary()
-        self._lock = threading.Lock()
 
-    def begin(self) -> None:
-        """Know the threads that are there: they were not started for any message."""
-        with self._lock:
-            self._seen = set(threading.enumerate())
+@cache
+def follow_threads() -> None:
+    """Let threads that are started from now on know which message they are for.
 
-    def look(self, request: Request) -> None:
-        """Notice which threads are new: they were started for that message."""
-        running = threading.enumerate()
-        if running != self._last:
-            self._last = running
-            threads = set(running)
-            with self._lock:
-                # A thread of a pool may be started for one message and work for another.
-                for thread in threads - self._seen - pooled_threads():
-                    self._started_for.setdefault(thread, request)
-                self._seen = threads
+    Python carries :data:`current` along into threads from 3.14 on, where the interpreter was told to. Nothing
+    but their start tells whose they are: that they appeared while a message was handled does not, since what
+    an earlier one has begun may go on meanwhile, and start threads too.
+    """
+    start = threading.Thread.start
 
-    def claim(self, request: Request | None) -> Request | None:
-        """Return the message that the calling thread was started for, the first time it asks.
+    @wraps(start)
+    def start_for(thread: threading.Thread) -> None:
+        request = current.get() or _of_starter()
+        if request is not None:
+            vars(thread)[_STARTED_FOR] = request
+        start(thread)
 
-        Later times it may well be a worker of the user's own, with another message in hand.
+    threading.Thread.start = start_for  # type: ignore[assignment, method-assign]
 
-        :param request: the message that is being handled; a thread that nobody has seen yet is its own
-        :returns: None where it cannot be known
-        """
-        thread = threading.current_thread()
-        with self._lock:
-            if thread not in self._seen:
-                self._seen.add(thread)
-                return self._started_for.pop(thread, request)
-            return self._started_for.pop(thread, None)
 
-    def has(self, request: Request) -> bool:
-        """Whether a living thread was started for that message, and has not replied yet."""
-        with self._lock:
-            return any(found is request and thread.is_alive() for thread, found in self._started_for.items())
+def _of_starter() -> Request | None:
+    thread = threading.current_thread()
+    request: Request | None = vars(thread).get(_STARTED_FOR)
+    # One whose message is answered may be a worker of the user's own, with another message in hand.
+    return None if request is None or request.answered or is_pooled(thread) else request
+
+
+def claim(stream: Any) -> Request | None:
+    """Return the message of a stream that the calling thread was started for, the first time it asks.
+
+    Later times it may well be a worker of the user's own, with another message in hand.
+
+    :returns: None where it cannot be known
+    """
+    thread = threading.current_thread()
+    request: Request | None = vars(thread).get(_STARTED_FOR)
+    if request is None or request.stream is not stream:
+        return None
+    del vars(thread)[_STARTED_FOR]
+    # A thread of a pool may be started for one message and work for another.
+    return None if is_pooled(thread) else request

@@ -102,7 +102,7 @@ class Stream(ZMQStream):
         :param index: which of them is the message; those before it lead the reply back
         """
         # Without one the handler was called by something else than this stream: nobody waits for a reply.
-        request = self.find_request() or Request(self, [])
+        request = self.find_request() or self._guess() or Request(self, [])
         self._address(request, frames, index)
         return request
 
@@ -246,6 +246,10 @@ class Stream(ZMQStream):
             envelope = frames[: index % len(frames)]
             if envelope or self._type != zmq.ROUTER:
                 request.envelope = envelope
+
+    def _guess(self) -> Request | None:
+        """Return the message that code of unknown origin is meant for; None where it cannot be told."""
+        return None
 
     def _delivered(self, request: Request) -> None:
         """Called when the callback has returned."""
