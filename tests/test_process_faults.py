@@ -3,6 +3,8 @@
 import asyncio
 import ctypes
 import faulthandler
+import io
+import logging
 import multiprocessing
 import os
 import resource
@@ -14,6 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import psutil
 import pytest
+from pyramid.threadlocal import get_current_request
 
 from chaos.kills import KILLS, free_address
 from peers import handler_of, suspend
@@ -88,6 +91,59 @@ class Impatient(Process):
 @pytest.mark.parametrize('kill', KILLS.values(), ids=KILLS)
 def test_kills_at_random_moments(kill):
     kill.run(kill.short)
+
+
+# Logging
+
+
+class Demanding(logging.Filter):
+    """Wants a request, as a filter written for the views may; here is none."""
+
+    def filter(self, record):
+        record.user = get_current_request().authenticated_userid
+        return True
+
+
+class DemandingProcess(Process):
+    max_in_flight = 2
+    level = logging.WARNING
+
+    def _prepare(self, guardian):
+        super()._prepare(guardian)
+        handler = logging.StreamHandler(io.StringIO())
+        handler.addFilter(Demanding())
+        logging.getLogger().addHandler(handler)
+        logging.getLogger().setLevel(self.level)
+
+
+@WORKERS
+def test_a_filter_of_the_log_raises(start, call, workers):
+    process = start(handler=FailingHandler, cls=DemandingProcess, workers=workers)
+    for _ in range(3):
+        assert call(process, 'fail', 'x') == (500, 'ValueError: x')
+    assert call(process, 'echo', 1) == (200, 1)
+    assert call(process, '_status').body['in_flight'] == 0
+
+
+def test_a_filter_of_the_log_raises_where_connections_are_checked(start, call):
+    cls = type('Guarded', (DemandingProcess,), {'level': logging.INFO})
+    process = start('127.0.0.1', FailingHandler, 'user:password', cls=cls)
+    for _ in range(3):
+        assert call(process, 'echo', 1, auth='user:wrong').status == 403
+        assert call(process, 'echo', 2, auth='user:password') == (200, 2)
+
+
+@WORKERS
+def test_what_a_worker_cannot_hand_over(start, call, workers):
+    """Whatever goes wrong where it should not: the caller learns of it, and its place is free again."""
+
+    class Handler(FailingHandler):
+        def _perform(self, *args):
+            raise SystemExit('broken')
+
+    process = start(handler=Handler, workers=workers, cls=DemandingProcess)
+    for _ in range(3):
+        assert call(process, 'echo', 1) == (500, 'SystemExit: broken')
 
 
 # SIGSTOP and SIGCONT

@@ -2,7 +2,6 @@
 
 import asyncio
 import inspect
-import logging
 import os
 from collections.abc import Awaitable, Callable
 from concurrent.futures import Future
@@ -20,11 +19,12 @@ from .jobs.decorator import job_options
 from .jobs.ids import new_id
 from .jobs.runner import Runner
 from .jobs.service import JobSettings
+from .logs import Log
 from .request import Request
 from .stream import Stream
 from .wire import decode_message, encode, error_text
 
-logger = logging.getLogger(__name__)
+logger = Log(__name__)
 
 
 def _of_jobs(command: Command) -> Callable[..., Any]:
@@ -174,7 +174,11 @@ class ZMQMessageHandler:
 
     def _hand_over(self, request: Request, message_type: str, done: 'Future[bytes | Awaitable[Any]]') -> None:
         """Bring the outcome of a worker thread to the loop."""
-        self.rep_stream.io_loop.add_callback(self._finish, request, message_type, done.result())
+        try:
+            outcome = done.result()
+        except BaseException as error:
+            outcome = self._error_reply(message_type, error)
+        self.rep_stream.io_loop.add_callback(self._finish, request, message_type, outcome)
 
     def _finish(self, request: Request, message_type: str, outcome: bytes | Awaitable[Any]) -> None:
         if isinstance(outcome, bytes):

@@ -1,6 +1,5 @@
 """The service's end of request and reply: what :data:`zmq.REP` is meant to be, on a :data:`zmq.ROUTER`."""
 
-import logging
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -8,11 +7,12 @@ import zmq
 from tornado.ioloop import IOLoop
 
 from .limits import Limits
+from .logs import Log
 from .request import Request, claim, follow_threads
 from .stream import Stream
 from .wire import encode, error_text
 
-logger = logging.getLogger(__name__)
+logger = Log(__name__)
 
 
 class ReplyStream(Stream):

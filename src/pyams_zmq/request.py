@@ -1,6 +1,5 @@
 """One message that is being handled, and its reply; and which message a reply is meant for."""
 
-import logging
 import threading
 import time
 from collections.abc import Sequence
@@ -10,9 +9,10 @@ from typing import Any
 
 import zmq
 
+from .logs import Log
 from .pools import is_pooled
 
-logger = logging.getLogger(__name__)
+logger = Log(__name__)
 
 _SNDMORE = int(zmq.SNDMORE)
 

@@ -3,7 +3,6 @@
 import asyncio
 import hmac
 import ipaddress
-import logging
 import re
 import socket as sockets
 import threading
@@ -20,8 +19,9 @@ from .credentials import AnyPath, Passwords, read_passwords
 from .curve import ServerKeys, read_server_keys
 from .exceptions import SettingError
 from .limits import Limits
+from .logs import Log
 
-logger = logging.getLogger(__name__)
+logger = Log(__name__)
 
 #: The ZAP domain of every bound socket that has something to enforce.
 ZAP_DOMAIN = 'pyams_zmq'

@@ -6,7 +6,6 @@ where too many are under way.
 
 import asyncio
 import inspect
-import logging
 import os
 import threading
 from collections.abc import Awaitable, Callable, Sequence
@@ -20,11 +19,12 @@ from zmq.eventloop.zmqstream import ZMQStream
 from .fork import end_copy
 from .limits import Limits
 from .listener import Listener
+from .logs import Log
 from .metrics import Failures, Latencies
 from .request import Request, current
 from .wire import encode, error_text
 
-logger = logging.getLogger(__name__)
+logger = Log(__name__)
 
 #: Messages taken per wake-up, before timers and other sockets have their turn.
 BATCH = 32
