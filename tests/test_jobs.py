@@ -148,6 +148,17 @@ def test_all_frames_are_written_down(serve, executor):
     assert client.wait(submitted, 30) == (200, ['', 2])
 
 
+def test_a_job_whose_signature_cannot_be_read(serve):
+    """It is not refused for that: what it is called with may well fit."""
+
+    def unreadable(self, data):
+        return [200, data]
+
+    unreadable.__signature__ = 5
+    client = serve(type('Delegate', (), {'process': None, 'unreadable': job(unreadable)}))
+    assert client.wait(client.call('unreadable', 1).body['job'], 30) == (200, 1)
+
+
 def test_the_same_id_is_the_same_job(serve):
     client = serve()
     assert client.submit('static', {'n': [1]}, id='one').status == 202

@@ -73,6 +73,13 @@ class OddSignature:
         return [200, None]
 
 
+class UnreadableSignature(OddSignature):
+    @property
+    def __signature__(self):
+        """As that of a method from Python 3.14 on, where an annotation names what is not there."""
+        raise NameError('unreadable')
+
+
 def circle():
     value = []
     value.append(value)
@@ -163,6 +170,7 @@ class Hostile:
     nothing_to_call = None
     builtin = staticmethod(max)
     odd = OddSignature()
+    unreadable = UnreadableSignature()
 
     def echo(self, *frames):
         return [200, frames[-1]]
@@ -288,6 +296,7 @@ TABLE = [
     ('TypeError in a decorated method', message('wrapped_that_fails', 1), 500, 'TypeError: unsupported'),
     ('property that refuses', message('refusing'), 409, 'refusing property'),
     ('signature that raises', message('odd'), 500, 'TypeError: '),
+    ('signature that cannot be read', message('unreadable'), 500, 'TypeError: '),
     # Methods that fail
     ('property that raises', message('broken'), 500, 'ValueError: broken property'),
     ('property that exits', message('leaving'), 500, 'SystemExit: leaving property'),

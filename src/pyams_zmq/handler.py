@@ -21,6 +21,7 @@ from .jobs.runner import Runner
 from .jobs.service import JobSettings
 from .logs import Log
 from .request import Request
+from .signatures import fits
 from .stream import Stream
 from .wire import decode_message, encode, error_text
 
@@ -230,10 +231,4 @@ def _does_not_fit(error: TypeError, method: Callable[..., Any], arguments: list[
         if not hasattr(function, '__wrapped__'):
             return False
         trace, function = trace.tb_next, function.__wrapped__
-    try:
-        inspect.signature(method).bind(*arguments)
-    except TypeError:
-        return True
-    except ValueError:
-        return False
-    return False
+    return not fits(method, arguments)

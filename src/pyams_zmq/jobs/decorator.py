@@ -6,6 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeVar, overload
 
+from ..signatures import has_parameter
+
 Method = TypeVar('Method', bound=Callable[..., Any])
 
 #: Seconds that an ended job is known for, unless its method tells otherwise.
@@ -73,7 +75,7 @@ def job(
             raise TypeError(
                 f'@job belongs on a function, below @staticmethod and the like, not on {method!r}'
             )
-        takes_progress = 'progress' in inspect.signature(method).parameters
+        takes_progress = has_parameter(method, 'progress')
         setattr(method, _MARK, JobOptions(retries, timeout, keep, backoff, takes_progress))
         return method
 

@@ -1,7 +1,6 @@
 """The runner: takes jobs from the journal, first come, first started, and records how they end."""
 
 import asyncio
-import inspect
 import logging
 import pickle
 from collections.abc import Callable, Sequence
@@ -11,6 +10,7 @@ from functools import partial
 from typing import Any
 
 from ..exceptions import ReplyError, SettingError
+from ..signatures import fits
 from ..wire import encode, error_text
 from .attempts import Claim
 from .decorator import JobOptions, jobs_of
@@ -186,12 +186,7 @@ class Runner:
         found = self._arities.get((job_type, number))
         if found is None:
             progress = {'progress': None} if self.types[job_type].takes_progress else {}
-            try:
-                inspect.signature(getattr(self._delegate, job_type)).bind(*range(number), **progress)
-            except TypeError:
-                found = False
-            else:
-                found = True
+            found = fits(getattr(self._delegate, job_type), list(range(number)), progress)
             self._arities[job_type, number] = found
         return found
 
