@@ -163,6 +163,45 @@ def test_coroutines_of_an_own_handler_are_bounded_too(start):
         assert peer.ask('most_at_once') == [200, 3]
 
 
+def cancel_all(loop):
+    for task in asyncio.all_tasks(loop):
+        task.cancel()
+
+
+class CancelsDelegate(ZMQMessageHandler):
+    """Cancels the delegate's coroutines before they begin."""
+
+    def __call__(self, frames):
+        super().__call__(frames)
+        cancel_all(self.process.loop.asyncio_loop)
+
+
+class CancelsItself(ZMQMessageHandler):
+    """Is cancelled before it begins, but for one type of message."""
+
+    def __call__(self, frames):
+        if frames[-1] == message('_status'):
+            return super().__call__(frames)
+        loop = self.process.loop.asyncio_loop
+        loop.call_soon(cancel_all, loop)
+        return self.handle(frames)
+
+    async def handle(self, frames):
+        super().__call__(frames)
+
+
+@pytest.mark.filterwarnings('ignore:coroutine .* was never awaited:RuntimeWarning')
+@pytest.mark.parametrize('handler', [CancelsDelegate, CancelsItself])
+def test_coroutines_cancelled_before_they_begin(start, handler):
+    """There is a reply, and their places are free again."""
+    cls = type('Bounded', (Process,), {'max_in_flight': 2})
+    process = start('127.0.0.1', handler_of(Echo(), handler), cls=cls)
+    with Peer(process.endpoint) as peer:
+        for _ in range(3):
+            assert peer.ask('later', 0) == [500, 'CancelledError: ']
+        assert peer.status()['in_flight'] == 0
+
+
 @pytest.mark.parametrize('socket_type', [zmq.REP, zmq.ROUTER, zmq.DEALER])
 def test_the_loop_turns_between_the_messages_of_a_long_queue(start, socket_type):
     """No more than a batch is taken before timers and other sockets have their turn."""

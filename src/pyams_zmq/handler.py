@@ -190,7 +190,9 @@ class ZMQMessageHandler:
             if type(outcome) is asyncio.Future:  # without the cost of a task
                 outcome.add_done_callback(partial(self._settle, request, message_type))
             else:
-                self.rep_stream.keep(asyncio.ensure_future(self._await(request, message_type, outcome)))
+                task = asyncio.ensure_future(self._await(request, message_type, outcome))
+                self.rep_stream.keep(task)
+                task.add_done_callback(partial(self._reply_for_cancelled, request, message_type))
 
     def _settle(self, request: Request, message_type: str, future: 'asyncio.Future[Any]') -> None:
         try:
@@ -207,6 +209,10 @@ class ZMQMessageHandler:
             reply = self._error_reply(message_type, error)
         end_copy(self._pid)
         request.reply([reply])
+
+    def _reply_for_cancelled(self, request: Request, message_type: str, task: 'asyncio.Future[Any]') -> None:
+        if task.cancelled():  # before it began
+            self._settle(request, message_type, task)
 
     # The library's own message types
 

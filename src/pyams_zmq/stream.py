@@ -10,6 +10,7 @@ import os
 import threading
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any
 
 import zmq
@@ -190,7 +191,9 @@ class Stream(ZMQStream):
             outcome = self._callback(body)  # type: ignore[misc]
             if outcome is not None and inspect.isawaitable(outcome):
                 self.in_flight += 1
-                self.keep(asyncio.ensure_future(self._finish(request, outcome)))
+                task = asyncio.ensure_future(self._finish(request, outcome))
+                self.keep(task)
+                task.add_done_callback(partial(self._finished, request))
         except BaseException as error:
             end_copy(self._pid, error)
             self._failed(request, error)
@@ -209,8 +212,12 @@ class Stream(ZMQStream):
             self._failed(request, error)
         finally:
             end_copy(self._pid)
-            self.in_flight -= 1
-            self._went_on()
+
+    def _finished(self, request: Request, task: 'asyncio.Future[None]') -> None:
+        if task.cancelled():  # before it began
+            self._failed(request, asyncio.CancelledError())
+        self.in_flight -= 1
+        self._went_on()
 
     def keep(self, task: 'asyncio.Future[Any]') -> None:
         """Hold a reference to a task until it is done."""
