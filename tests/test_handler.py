@@ -20,6 +20,7 @@ from peers import Peer, handler_of, message
 from pyams_zmq.exceptions import ReplyError
 from pyams_zmq.handler import ZMQMessageHandler
 from pyams_zmq.process import ZMQProcess
+from pyams_zmq.request import Request
 from pyams_zmq.wire import decode
 from services import Echo, EchoHandler, Process
 
@@ -303,6 +304,46 @@ def test_a_handler_that_fails_or_says_too_much(start, method, expected):
             assert other.reply() == [200, 'pong']
             assert same_thing(other, 'other')
             assert same_thing(peer, 'again')
+
+
+def test_a_client_that_does_not_read(start, log_file, wait_until):
+    """What cannot be sent is told, and not counted as sent."""
+
+    class Handler(OwnHandler):
+        large = 0
+
+        def do_large(self, data):
+            self.large += 1
+            self.rep_stream.send_json([200, data, 20_000 * 'x'])
+
+        def do_status(self, data):
+            self.rep_stream.send_json([self.large, self.rep_stream.status()])
+
+    process = start('127.0.0.1', Handler, cls=type('Narrow', (Process,), {'high_water_mark': 10}))
+    with Peer(process.endpoint) as peer, Peer(process.endpoint) as other:
+        for number in range(3000):
+            peer.send(message('large', number))
+        wait_until(lambda: other.ask('status')[0] == 3000)
+        _number, status = other.ask('status')
+        lost = status['received'] - 1 - status['replied']
+        assert lost > 0
+        assert log_file.read_text().count('does not read') == lost
+        numbers = [peer.reply()[1] for _ in range(3000 - lost)]
+        assert numbers == sorted(set(numbers))
+        assert same_thing(peer, 'last')
+
+
+def test_a_client_that_is_gone(start, log_file):
+    """Nobody is told, and nothing counted."""
+
+    class Handler(OwnHandler):
+        def do_gone(self, data):
+            Request(self.rep_stream, [b'who has left', b'']).reply([b'x'])
+            self.do_echo(self.rep_stream.status()['replied'])
+
+    with Peer(start('127.0.0.1', Handler).endpoint) as peer:
+        assert [peer.ask('gone') for _ in range(3)] == [[200, number] for number in range(3)]
+    assert 'A reply was dropped' not in log_file.read_text()
 
 
 def test_a_delegate_that_replies_by_itself_too(start):

@@ -27,6 +27,8 @@ class ReplyStream(Stream):
 
     def __init__(self, socket: 'zmq.Socket[Any]', loop: IOLoop, limits: Limits) -> None:
         super().__init__(socket, loop, limits)
+        # Without it a ROUTER drops what it cannot send, and says nothing.
+        socket.router_mandatory = True
         self._reply_timeout = limits.reply_timeout
         self._waiting: Request | None = None
         self._timer: object | None = None

@@ -289,6 +289,10 @@ class Stream(ZMQStream):
             # The peers do not read: 0MQ's high-water mark is reached.
             logger.warning('A reply was dropped, since its client does not read')
             return None
+        except zmq.ZMQError as error:
+            if error.errno != zmq.EHOSTUNREACH:
+                raise
+            return None  # the client has gone
         self.counters.replied += 1
         return status
 
