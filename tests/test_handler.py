@@ -246,6 +246,9 @@ class Failing(OwnHandler):
     def do_half_a_text(self, data):
         self.rep_stream.send_multipart([b'half', 'text'])
 
+    def do_scattered(self, data):
+        self.rep_stream.send_multipart([b'part', memoryview(b'abcdef')[::2]])
+
     def do_object(self, data):
         self.rep_stream.send(None)
 
@@ -282,6 +285,7 @@ class Failing(OwnHandler):
         ('set', 500),
         ('text', 500),
         ('half_a_text', 500),
+        ('scattered', [500, 'BufferError: a frame of the reply is not contiguous in memory']),
         ('object', 500),
         ('no_frames', 500),
         ('raise_after_replying', [200, 7]),

@@ -66,7 +66,9 @@ class Request:
         if not (frames or self.parts):
             raise ValueError('a reply has at least one frame')
         for frame in frames:
-            memoryview(frame)  # a reply that breaks off at one that cannot be sent would spoil the next
+            # A reply that breaks off at one that cannot be sent would spoil the next.
+            if not memoryview(frame).contiguous:
+                raise BufferError('a frame of the reply is not contiguous in memory')
         if flags & _SNDMORE:
             self.parts = [*self.parts, *frames]
             return None
