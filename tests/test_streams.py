@@ -1,6 +1,7 @@
 """``stream()``: every form of address, every type of socket; services that are no REP."""
 
 import socket as sockets
+from unittest.mock import ANY
 
 import pytest
 import zmq
@@ -300,6 +301,43 @@ def test_a_second_service_and_one_that_is_closed(start, call):
     assert client.call('echo', 2) == (200, 2)
     assert call(process, 'close') == (200, 'closed')
     assert call(process, 'echo', 3) == (200, 3)
+
+
+@pytest.mark.parametrize('workers', [0, 1])
+@pytest.mark.parametrize('socket_type', [zmq.REP, zmq.PUB])
+def test_a_stream_that_a_method_makes(start, workers, socket_type):
+    """In the thread of a worker, too: the stream belongs to the loop all the same."""
+
+    class Delegate(Echo):
+        def open(self, data):
+            self.second, port = self.process.stream(socket_type, '127.0.0.1', True)
+            if socket_type != zmq.PUB:
+                self.second.on_recv(EchoHandler(self.process, self.second, None))
+            return [200, port]
+
+        def publish(self, data):
+            for send in (self.second.send_json,) * 3:
+                self.process.loop.add_callback(send, data)
+
+    process = start(handler=type('Handler', (ZMQMessageHandler,), {'handler': Delegate}), workers=workers)
+    with Peer(process.endpoint) as peer:
+        endpoint = f'tcp://127.0.0.1:{peer.ask("open")[1]}'
+        if socket_type == zmq.PUB:
+            with zmq.Context() as context, context.socket(zmq.SUB) as news:
+                news.subscribe('')
+                news.connect(endpoint)
+                while not news.poll(50):
+                    peer.ask('publish', 'news')
+                assert news.recv_json() == 'news'
+        else:
+            with Peer(endpoint) as other:
+                for number in range(3):
+                    assert other.ask('thread', number) == [200, 'MainThread' if not workers else ANY]
+                    assert other.ask('later', 0) == [200, 0]
+                for _ in range(100):
+                    other.send(message('_ping'))
+                assert [other.reply() for _ in range(100)] == [[200, 'pong']] * 100
+            assert [peer.ask('echo', number) for number in range(3)] == [[200, number] for number in range(3)]
 
 
 def test_a_service_that_closes_its_own_socket(start, wait_until):

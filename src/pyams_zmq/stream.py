@@ -54,6 +54,15 @@ class Counters:
     unwanted: int = 0
 
 
+def _runs_elsewhere(loop: IOLoop) -> bool:
+    """Whether a loop runs in another thread than the calling one."""
+    asyncio_loop: asyncio.AbstractEventLoop = loop.asyncio_loop  # type: ignore[attr-defined]
+    try:
+        return asyncio.get_running_loop() is not asyncio_loop and asyncio_loop.is_running()
+    except RuntimeError:  # here runs none
+        return asyncio_loop.is_running()
+
+
 class Stream(ZMQStream):
     """A stream whose callback gets one message at a time and cannot break it.
 
@@ -62,7 +71,11 @@ class Stream(ZMQStream):
     """
 
     def __init__(self, socket: 'zmq.Socket[Any]', loop: IOLoop, limits: Limits) -> None:
+        self._registered = False
+        self._thread = None if _runs_elsewhere(loop) else threading.get_ident()
         super().__init__(socket, loop)
+        if self._thread is None:
+            loop.add_callback(self.moved)
         self.counters = Counters()
         self.latencies = Latencies()
         self.failures = Failures()
@@ -77,7 +90,6 @@ class Stream(ZMQStream):
         # What zmq.Socket's own methods call: they add what only draft sockets have.
         bare: Any = super(zmq.Socket, socket)
         self._recv_frame, self._send_frame = bare.recv, bare.send
-        self._thread = threading.get_ident()
         self._callback: Callable[[list[Any]], Any] | None = None
         self._copy = True
         self._pid = os.getpid()
@@ -94,7 +106,10 @@ class Stream(ZMQStream):
         """As :meth:`zmq.eventloop.zmqstream.ZMQStream.on_recv`."""
         self._callback = callback
         self._copy = copy
-        self._watch()
+        if self.on_loop():
+            self._watch()
+        else:
+            self.io_loop.add_callback(self._watch)
 
     def current_request(self, frames: list[Any], index: int) -> Request:
         """Find the request that a handler has been called for.
@@ -124,7 +139,15 @@ class Stream(ZMQStream):
         if not self._taking and not self.closed():
             self._rebuild_io_state()  # type: ignore[no-untyped-call]
 
+    def _init_io_state(self) -> None:
+        # A worker thread that makes a stream has yet to set up its socket: the loop comes later.
+        if self.on_loop():
+            self._registered = True
+            super()._init_io_state()  # type: ignore[no-untyped-call]
+
     def _update_handler(self, state: int) -> None:
+        if not self._registered and self.socket is not None:
+            self._init_io_state()
         # 0MQ's descriptor tells of changes only, so what is pending has to be asked for after each action. At
         # most one such look is scheduled: each would schedule its successor, and they would pile up.
         if self.socket is not None and not self._scheduled and state & int(self.socket.get(zmq.EVENTS)):
