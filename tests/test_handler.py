@@ -4,12 +4,14 @@ import _thread
 import asyncio
 import contextvars
 import functools
+import gc
 import json
 import logging
 import multiprocessing
 import os
 import sys
 import threading
+import weakref
 from typing import ClassVar
 
 import pytest
@@ -616,6 +618,46 @@ def test_a_reply_without_a_request_is_dropped(log_file, start, wait_until):
     wait_until(lambda: log_file.read_text().count(DROPPED) == 3)
     with Peer(process.endpoint) as peer:
         assert same_thing(peer, 1)
+
+
+def test_a_task_of_the_handlers_own_replies_to_all_messages(start):
+    """It is started without the context of the first."""
+
+    class Handler(OwnHandler):
+        queue = None
+
+        def __call__(self, frames):
+            if self.queue is None:
+                self.queue = asyncio.Queue()
+                without_context(asyncio.ensure_future, self.work())
+            self.queue.put_nowait(frames)
+
+        async def work(self):
+            while True:
+                self.do_echo(decode((await self.queue.get())[-1])[1])
+
+    with Peer(start('127.0.0.1', Handler).endpoint) as peer:
+        for number in range(3):
+            assert same_thing(peer, number)
+
+
+def test_threads_that_have_replied_are_not_kept(start):
+    class Handler(OwnHandler):
+        last = staticmethod(lambda: None)
+
+        def do_reply(self, data):
+            thread = threading.Thread(target=self.do_echo, args=(data,))
+            thread.start()
+            thread.join()
+            self.last = weakref.ref(thread)
+
+        def do_kept(self, data):
+            gc.collect()
+            self.do_echo(self.last() is not None)
+
+    with Peer(start('127.0.0.1', Handler).endpoint) as peer:
+        assert peer.ask('reply', 1) == [200, 1]
+        assert peer.ask('kept') == [200, False]
 
 
 # What a handler may do with its stream
