@@ -5,12 +5,14 @@ import signal
 import socket
 import sys
 from importlib import import_module
+from types import SimpleNamespace
 
 import pytest
 
 from pyams_zmq.exceptions import ExitCode
 from pyams_zmq.locks import FileLock
 from pyams_zmq.notify import notify
+from pyams_zmq.scripts.run import _keep_new
 from servers import Caller, wait_for
 
 pytestmark = pytest.mark.filterwarnings("ignore:'cgi' is deprecated:DeprecationWarning")
@@ -141,6 +143,18 @@ def test_the_web_server_does_not_hear_of_codes_that_mean_something_to_it(place):
     )
     lock.close()
     assert process.wait(30) == ExitCode.ERROR
+
+
+def test_its_lock_looks_new(tmp_path):
+    """Again and again."""
+    lock = FileLock.take(tmp_path / 'lock')
+    os.utime(tmp_path / 'lock', (0, 0))
+    calls = []
+    _keep_new(lock, SimpleNamespace(call_later=lambda *call: calls.append(call)))
+    assert (tmp_path / 'lock').stat().st_mtime > 0
+    [(seconds, function, *_)] = calls
+    assert (seconds, function) == (3600, _keep_new)
+    lock.close()
 
 
 @pytest.mark.skipif(sys.platform != 'linux', reason='systemd and abstract sockets are of Linux')

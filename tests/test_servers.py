@@ -1,11 +1,15 @@
 """One process for each name, however many web workers there are: real servers."""
 
 import os
+import shutil
 import signal
+import socket
 from contextlib import suppress
 
+import psutil
 import pytest
 
+from pyams_zmq.locks import FileLock
 from servers import Caller, alive, wait_for
 
 pytestmark = pytest.mark.filterwarnings("ignore:'cgi' is deprecated:DeprecationWarning")
@@ -100,6 +104,64 @@ def test_a_worker_that_cannot_start_it_says_so(site):
     answer = server.get('/medias/tell')
     assert answer['status'] == 503
     assert answer['body'].startswith('medias cannot be started: pyams_zmq.run_dir: Not a directory: ')
+    assert server.end() == 0
+
+
+@pytest.mark.skipif(not hasattr(psutil, 'RLIMIT_NOFILE'), reason='limits of other processes are of Linux')
+def test_descriptors_are_short_for_a_while(site):
+    """Neither worker nor process stops looking after the other."""
+    server = site().pserve()
+    first = server.tell()['pid']
+    worker = server.get()['worker']
+    for pid, line in (
+        (worker, 'medias cannot be started, or'),
+        (first, 'It cannot be seen whether there are'),
+    ):
+        limited = psutil.Process(pid)
+        limits = limited.rlimit(psutil.RLIMIT_NOFILE)
+        limited.rlimit(psutil.RLIMIT_NOFILE, (3, limits[1]))
+        server.logged(line)
+        limited.rlimit(psutil.RLIMIT_NOFILE, limits)
+    assert server.tell()['pid'] == first
+    os.kill(first, signal.SIGTERM)
+    server.renewed(first)
+    server.end()
+
+
+@pytest.mark.parametrize('what', ['owner', 'users', 'socket', '.'])
+def test_files_of_the_process_are_removed(site, what):
+    """As they may be in a folder for temporary files."""
+    server = site().gunicorn('--workers=2')
+    first = server.tell()['pid']
+    [folder] = (server.folder / 'run').iterdir()
+    if what == '.':
+        shutil.rmtree(folder)
+    else:
+        (folder / what).unlink()
+    if what == 'users':
+        wait_for((folder / what).exists)
+        assert server.tell()['pid'] == first
+    else:
+        server.renewed(first)
+    wait_for(lambda: len(server.processes()) == 1)
+    assert server.end() == 0
+
+
+@pytest.mark.parametrize('what', ['address', 'journal'])
+def test_what_the_process_needs_is_in_use(site, what):
+    """By a process of an earlier release, for example, which has jobs to end."""
+    with socket.socket() as busy:
+        busy.bind(('127.0.0.1', 0))
+        busy.listen()
+        place = site()
+        journal = place.folder / 'jobs'
+        value = f'127.0.0.1:{busy.getsockname()[1]}' if what == 'address' else journal
+        lock = FileLock.take(place.folder / 'jobs.lock')
+        server = site(**{'medias.max_crashes': 1, f'medias.{what}': value}).gunicorn()
+        server.get()
+        server.logged('medias has found what it needs in use, and is started again in 2 s')
+    lock.close()
+    wait_for(lambda: server.get('/medias/tell')['status'] == 200, log=server.log)
     assert server.end() == 0
 
 

@@ -72,6 +72,21 @@ class FileLock:
         os.ftruncate(self._fd, 0)
         os.pwrite(self._fd, text.encode(), 0)
 
+    def is_of(self, path: Path) -> bool:
+        """Whether it is the lock of the file at that path, and not of one that has been removed from there.
+
+        :raises OSError: where that cannot be seen
+        """
+        try:
+            there = path.stat()
+        except (FileNotFoundError, NotADirectoryError):
+            return False
+        return os.path.samestat(there, os.fstat(self._fd))
+
+    def touch(self) -> None:
+        """Let the file look new, so that it is spared by what removes old ones."""
+        os.utime(self._fd)
+
     def close(self) -> None:
         """Give this copy of the lock up; it is free once there is no other."""
         # Never LOCK_UN, which would take it from a process that was given a copy.

@@ -172,7 +172,7 @@ OPTIONS = {
         Option('timeout', SECONDS, '10', 'how long a call may take'),
         Option('start', START, 'request', 'when the process is started'),
         Option('grace', PATIENCE, '10', 'how long the process waits for a next web worker'),
-        Option('max_crashes', POSITIVE, '5', 'crashes in a row after which it is not started any more'),
+        Option('max_crashes', POSITIVE, '5', 'crashes in a row after which it starts every 5 minutes only'),
         Option('workers', COUNT, '1', 'threads for plain methods; 0: they run on the loop', of_process=True),
         Option('max_in_flight', POSITIVE, '128', 'messages under way at once', of_process=True),
         Option(

@@ -2,8 +2,8 @@
 
 Two locks decide. The *owner's lock* is held by the process: a worker that gets it knows that there is no
 process, starts one, and hands the lock over to it. Each worker holds the *users' lock*, shared with the
-others: the process, waiting to have it for itself, knows when the last of them is gone. The kernel drops both
-with their holders, however those end.
+others: the process, which tries to have it for itself, knows when the last of them is gone. The kernel drops
+both with their holders, however those end.
 """
 
 import json
@@ -13,11 +13,14 @@ import subprocess
 import threading
 import time
 import weakref
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
+from pathlib import Path
+from typing import NamedTuple
 
 import hupper
 
+from .exceptions import SettingError
 from .locks import FileLock, no_fork
 from .rundir import RunDir
 
@@ -28,13 +31,19 @@ _CHECK = 1.0
 
 #: Seconds before the first new start after a crash; twice as many after each further one.
 _BACK_OFF = 1.0
-_LONGEST_BACK_OFF = 30.0
+_LONGEST_BACK_OFF = 10.0
+
+#: Seconds between two starts of a process that has crashed too often.
+_LONG_PAUSE = 300.0
 
 #: A process that has lived for so many seconds crashes for the first time, whatever was before.
 _STEADY = 60.0
 
 #: Seconds between two looks whether there is a next worker.
 _TURN = 0.1
+
+#: Seconds after which the files of the locks are made to look new, for what removes old ones.
+TOUCH = 3600.0
 
 
 class Supervisor:
@@ -43,7 +52,7 @@ class Supervisor:
     :param name: name of the process
     :param run_dir: its folder
     :param command: what starts it; the option ``--lock`` is added
-    :param max_crashes: crashes in a row after which it is not started any more
+    :param max_crashes: crashes in a row after which it is started every five minutes only
     """
 
     def __init__(self, name: str, run_dir: RunDir, command: Sequence[str], max_crashes: int) -> None:
@@ -60,38 +69,76 @@ class Supervisor:
         self._child: subprocess.Popen[bytes] | None = None
         self._users: FileLock | None = None
         self._is_first = False
-        #: Why there will be no process, None where there is nothing to complain about.
+        self._complaint: str | None = None
+        self._touched = time.monotonic()
+        #: Why there is no process, None where there is nothing to complain about.
         self.problem: str | None = None
 
     def start(self) -> None:
         """Supervise from now on; returns at once, and may be called as often as one likes."""
-        if self._unstarted.acquire(blocking=False):  # which never is given back
+        if self._unstarted.acquire(blocking=False):
             # A daemon: it must hold up nobody's exit.
             name = f'pyams_zmq-supervisor-{self._name}'
-            threading.Thread(target=self._watch, name=name, daemon=True).start()
+            try:
+                threading.Thread(target=self._watch, name=name, daemon=True).start()
+            except RuntimeError as error:  # the system has no thread to give, now
+                self._unstarted.release()
+                self._complain(error)
 
     def _watch(self) -> None:
-        try:
+        while True:
+            try:
+                self._turn()
+                self._complaint = None
+            except Exception as error:
+                # Descriptors, memory or room on the disk may be there again the next time.
+                self._complain(error)
+            time.sleep(_CHECK)
+
+    def _complain(self, error: Exception) -> None:
+        """Log why the process cannot be looked after, once for each reason."""
+        if self._complaint != str(error):
+            self._complaint = str(error)
+            logger.error(
+                '%s cannot be started, or looked after; it is tried again and again',
+                self._name,
+                exc_info=error,
+            )
+
+    def _turn(self) -> None:
+        if self._users is None:
             self._users = self._join()
-            while True:
-                self._look()
-                time.sleep(_CHECK)
-        except Exception as error:
-            self.problem = f'{self._name} cannot be started: {error}'
-            logger.exception('%s cannot be started', self._name)
+        elif not self._users.is_of(self._run_dir.users):
+            # The file has been removed: the process, and other workers, see the one at its place only.
+            left, self._users = self._users, self._join()
+            self._is_first = False
+            left.close()
+        if time.monotonic() - self._touched > TOUCH:
+            self._touched = time.monotonic()
+            for path in (self._run_dir.users, self._run_dir.owner):
+                os.utime(path)
+        self._look()
 
     def _join(self) -> FileLock:
         """Become one of the users."""
-        users = FileLock.take(self._run_dir.make().users)
+        try:
+            path = self._run_dir.make().users
+        except SettingError as error:
+            self.problem = f'{self._name} cannot be started: {error}'
+            raise
+        users = FileLock.take(path)
         self._is_first = users is not None
         if users is None:
-            users = FileLock.take(self._run_dir.users, shared=True, wait=True)
+            users = FileLock.take(path, shared=True, wait=True)
             assert users is not None  # noqa: S101 (it waited)
-        else:
+        try:
+            # Where the worker is started anew because its code has changed, the process must not wait for its
+            # successor, but be started anew as well.
+            users.write('' if hupper.is_active() else str(os.getpgrp()))
             users.share()
-        # Where the worker is started anew because its code has changed, the process must not wait for its
-        # successor, but be started anew as well.
-        users.write('' if hupper.is_active() else str(os.getpgrp()))
+        except OSError:
+            users.close()
+            raise
         return users
 
     def _look(self) -> None:
@@ -110,46 +157,85 @@ class Supervisor:
             self.problem = None
             return
         try:
-            self._start_process(owner)
+            # Where it lives, its lock's file has been removed; it will notice that itself, and end.
+            if self._child is None:
+                self._start_process(owner)
         finally:
             owner.close()
 
     def _start_process(self, owner: FileLock) -> None:
-        crashes = 0 if self._is_first else _crashes(owner)
-        self._is_first = False
-        if crashes >= self._max_crashes:
-            if self.problem is None:
-                self.problem = (
-                    f'{self._name} has crashed {crashes} times in a row, and is not started again until the'
-                    ' application is; the log tells why'
-                )
-                logger.critical('%s', self.problem)
-            return
-        if crashes:
-            pause = min(_BACK_OFF * 2 ** (crashes - 1), _LONGEST_BACK_OFF)
-            logger.warning('%s has crashed, and is started again in %g s', self._name, pause)
+        before = owner.read()
+        past = _Past() if self._is_first else _past(before)
+        if past.crashes >= self._max_crashes and not past.busy:
+            if self._is_too_early(past, owner):
+                return
+        elif past.crashes or past.busy:
+            # The exponent may have grown for days.
+            pause = min(_BACK_OFF * 2 ** min(past.crashes + past.busy - 1, 10), _LONGEST_BACK_OFF)
+            reason = 'has found what it needs in use' if past.busy else 'has crashed'
+            logger.warning('%s %s, and is started again in %g s', self._name, reason, pause)
             time.sleep(pause)
         environment = dict(os.environ)
         environment.pop('NOTIFY_SOCKET', None)  # the web server's
-        owner.write(json.dumps({'started': time.time(), 'crashes': crashes}))
-        with no_fork:
-            self._child = subprocess.Popen(  # noqa: S603
-                [*self._command, '--lock', str(owner.fileno())],
-                stdin=subprocess.DEVNULL,
-                env=environment,
-                pass_fds=[owner.fileno()],
-                start_new_session=True,
-            )
+        started = {'started': time.time(), 'crashes': past.crashes, 'busy': past.busy}
+        owner.write(json.dumps(started))
+        try:
+            with no_fork:
+                self._child = subprocess.Popen(  # noqa: S603
+                    [*self._command, '--lock', str(owner.fileno())],
+                    stdin=subprocess.DEVNULL,
+                    env=environment,
+                    pass_fds=[owner.fileno()],
+                    start_new_session=True,
+                )
+        except Exception as error:
+            owner.write(before)
+            self.problem = f'{self._name} cannot be started: {error}'
+            raise
+        self._is_first = False
+        self.problem = None
         logger.info('%s is started as process %d', self._name, self._child.pid)
 
+    def _is_too_early(self, past: '_Past', owner: FileLock) -> bool:
+        """Whether a process that has crashed too often is to be left alone still."""
+        now, again = time.time(), past.again
+        if again is None:
+            again = now + _LONG_PAUSE
+            owner.write(json.dumps({'crashes': past.crashes, 'again': again}))
+        # A clock that was set back must not make the pause longer.
+        if not now < again <= now + _LONG_PAUSE:
+            return False
+        problem = (
+            f'{self._name} has crashed {past.crashes} times in a row, and is not started again before'
+            f' {time.strftime("%H:%M:%S", time.localtime(again))}; the log tells why'
+        )
+        if self.problem != problem:
+            self.problem = problem
+            logger.critical('%s', problem)
+        return True
 
-def _crashes(owner: FileLock) -> int:
-    """How often in a row the process has crashed, as the file of the owner's lock tells."""
+
+class _Past(NamedTuple):
+    """How the process has fared so far, as the file of the owner's lock tells."""
+
+    #: How often in a row it has crashed.
+    crashes: int = 0
+    #: How often in a row it has found its address, or its journal, in use.
+    busy: int = 0
+    #: When it is to be started again, in seconds since 1970.
+    again: float | None = None
+
+
+def _past(text: str) -> _Past:
     with suppress(ValueError, TypeError, KeyError):
-        state = json.loads(owner.read())
+        state = json.loads(text)
+        crashes, busy = int(state['crashes']), int(state.get('busy', 0))
+        if 'started' not in state:
+            return _Past(crashes, busy, state.get('again') and float(state['again']))
+        # It was started, and has not told how it ended.
         steady = time.time() - state['started'] > _STEADY
-        return 1 if steady else int(state['crashes']) + 1
-    return 0
+        return _Past(1 if steady else crashes + 1)
+    return _Past()
 
 
 def ended_in_order(owner: FileLock) -> None:
@@ -157,27 +243,55 @@ def ended_in_order(owner: FileLock) -> None:
     owner.write('')
 
 
-def wait_for_end_of_users(run_dir: RunDir, grace: float) -> None:
-    """In the process: wait until there is no worker any more.
+def found_in_use(owner: FileLock) -> None:
+    """In the process: let its end be no crash, though it was none in order: something is not free yet."""
+    with suppress(ValueError, TypeError, KeyError):
+        state = json.loads(owner.read())
+        owner.write(json.dumps({'crashes': state['crashes'], 'busy': state['busy'] + 1}))
+
+
+def wait_for_end_of_users(
+    run_dir: RunDir, grace: float, is_in_place: Callable[[], bool] = lambda: True
+) -> None:
+    """In the process: wait until there is no worker any more, or none could find the process.
 
     :param grace: seconds to wait for a next one, as long as there still is anybody of their process group: a
         server that recycles its workers may have none for a while
+    :param is_in_place: whether the files are there by which workers find the process
     """
+    complaint, deadline = '', None
     while True:
-        users = FileLock.take(run_dir.users, wait=True)
-        assert users is not None  # noqa: S101 (it waited)
-        group = users.read()
+        pause = _CHECK
+        try:
+            if not is_in_place():
+                logger.warning('Files of %s have been removed, so that no worker can find it', run_dir.path)
+                return
+            # A file that has been removed is made anew by the workers.
+            group = _last_group(run_dir.users) if run_dir.users.exists() else str(os.getpgrp())
+            if group is None:
+                deadline = None
+            else:
+                deadline = deadline or time.monotonic() + grace
+                if time.monotonic() >= deadline or not _lives(group):
+                    return
+                pause = _TURN
+        except Exception as error:
+            # To end this thread would be never to end the process: descriptors may be there again.
+            if complaint != str(error):
+                complaint = str(error)
+                logger.exception('It cannot be seen whether there are web workers; it is tried again')
+        time.sleep(pause)
+
+
+def _last_group(path: Path) -> str | None:
+    """The process group of the last worker, as it has written; None where there are workers."""
+    users = FileLock.take(path)
+    if users is None:
+        return None
+    try:
+        return users.read()
+    finally:
         users.close()
-        deadline = time.monotonic() + grace
-        while time.monotonic() < deadline and _lives(group):
-            time.sleep(_TURN)
-            users = FileLock.take(run_dir.users)
-            if users is None:
-                break
-            group = users.read()
-            users.close()
-        else:
-            return
 
 
 def _lives(group: str) -> bool:

@@ -5,6 +5,7 @@ import logging
 import signal
 import sys
 import threading
+from contextlib import suppress
 from types import FrameType
 from typing import Any, NoReturn
 
@@ -15,9 +16,10 @@ from ..declaration import Declaration
 from ..exceptions import ExitCode, SettingError
 from ..guardian import SIGNALS, reset_signals
 from ..interfaces import IZMQProcessStartedEvent, IZMQProcessStoppingEvent
+from ..jobs.schema import JournalError
 from ..locks import FileLock
 from ..notify import notify
-from ..supervisor import ended_in_order, wait_for_end_of_users
+from ..supervisor import TOUCH, ended_in_order, found_in_use, wait_for_end_of_users
 
 logger = logging.getLogger(__name__)
 
@@ -61,6 +63,8 @@ def main(arguments: argparse.Namespace) -> int:
         code = _run(arguments.source, arguments.name, given)
     except SystemExit as end:
         code = end.code if isinstance(end.code, int) else ExitCode.ERROR
+        if given is not None and (code == ExitCode.ADDRESS or isinstance(end.__context__, JournalError)):
+            found_in_use(given)
     if given is None:
         return code
     if code == ExitCode.OK:
@@ -92,11 +96,14 @@ def _run(source: str, name: str, given: FileLock | None) -> int:
         return ExitCode.RUNNING
     if given is None:
         ended_in_order(owner)  # whoever runs it counts its crashes
+        registry.registerHandler(
+            lambda event: _keep_new(owner, event.object.loop), (IZMQProcessStartedEvent,)
+        )
         registry.registerHandler(lambda _event: notify('READY=1'), (IZMQProcessStartedEvent,))
         registry.registerHandler(lambda _event: notify('STOPPING=1'), (IZMQProcessStoppingEvent,))
     else:
         registry.registerHandler(
-            lambda event: _end_with_users(event.object, declaration), (IZMQProcessStartedEvent,)
+            lambda event: _end_with_users(event.object, declaration, owner), (IZMQProcessStartedEvent,)
         )
     process.serve()
     return ExitCode.OK
@@ -109,10 +116,21 @@ def _adopt(fd: int) -> FileLock:
         raise SettingError(f'--lock {fd} is for web workers alone: {error}') from None
 
 
-def _end_with_users(process: Any, declaration: Declaration) -> None:
+def _keep_new(owner: FileLock, loop: Any) -> None:
+    with suppress(OSError):
+        owner.touch()
+    loop.call_later(TOUCH, _keep_new, owner, loop)
+
+
+def _end_with_users(process: Any, declaration: Declaration, owner: FileLock) -> None:
+    run_dir = declaration.run_dir
+
+    def is_in_place() -> bool:
+        return owner.is_of(run_dir.owner) and ('address' in declaration.options or run_dir.socket.exists())
+
     def wait() -> None:
-        wait_for_end_of_users(declaration.run_dir, declaration.options.get('grace', 10.0))
-        logger.info('%s ends: there is no web worker any more', declaration.name)
+        wait_for_end_of_users(run_dir, declaration.options.get('grace', 10.0), is_in_place)
+        logger.info('%s ends: no web worker uses it any more', declaration.name)
         process.stop()
 
     threading.Thread(target=wait, name='pyams_zmq-users', daemon=True).start()
