@@ -47,6 +47,13 @@ def test_each_exit_code(code):
     assert re.search(rf'\b{code.value} ', _EPILOG)
 
 
+def test_the_unit_of_systemd_lets_work_end():
+    """SIGTERM to all of the service would interrupt its jobs; so would SIGKILL before ``stop_timeout``."""
+    unit = (Path(__file__).parents[1] / 'docs' / 'deployment.rst').read_text()
+    assert re.search(r'^   KillMode=mixed$', unit, re.M)
+    assert int(re.search(r'^   TimeoutStopSec=(\d+)$', unit, re.M)[1]) > Limits.stop_timeout
+
+
 def lines():
     """The texts that are logged as errors, or may be, as their longest part without parameters."""
     for path in SOURCES.rglob('*.py'):
