@@ -128,6 +128,14 @@ def test_settings_go_before_code():
     assert read_options(settings, 'medias', given) == {'workers': 3, 'timeout': 7.0}
 
 
+@pytest.mark.parametrize(
+    'option', ['reply_timeout', 'max_message_size', 'handshake_timeout', 'heartbeat_interval']
+)
+def test_none_in_code_is_a_value_where_it_is_one_in_a_file(option):
+    assert read_options({}, 'medias', {option: None, 'workers': None}) == {option: None}
+    assert read_options({f'pyams_zmq.medias.{option}': '5'}, 'medias', {option: None}) == {option: 5}
+
+
 def test_an_unknown_option_in_code():
     with pytest.raises(SettingError, match='medias.wrokers is no setting; the nearest is .*medias.workers'):
         read_options({}, 'medias', {'wrokers': 3})

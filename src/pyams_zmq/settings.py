@@ -32,6 +32,8 @@ class Kind(NamedTuple):
     read: Callable[[Any], Any]
     #: For people: what is accepted.
     accepts: str
+    #: Whether None, given in code, is a value and not the lack of one.
+    takes_none: bool = False
 
 
 class Option(NamedTuple):
@@ -97,7 +99,7 @@ def _or_none(kind: Kind) -> Kind:
     def read(value: Any) -> Any:
         return None if value is None or value == 'none' else kind.read(value)
 
-    return Kind(read, f'{kind.accepts}, or none')
+    return Kind(read, f'{kind.accepts}, or none', takes_none=True)
 
 
 def _start(value: Any) -> str | None:
@@ -304,13 +306,18 @@ def read_options(
 
     :param settings: those of the application; an empty value is none at all
     :param process: name of the process, or ``'monitor'``
-    :param given: options given in code, which settings win over
+    :param given: options given in code, which settings win over; None, where it is no value, is none at all
     :param options: those that there are
     :returns: the options that are set, by their names
     :raises SettingError: for an unknown option, or a value that makes no sense
     """
     prefix = f'{PREFIX}{process}.'
-    values = {name: value for name, value in (given or {}).items() if value is not None}
+    values = {
+        name: value
+        for name, value in (given or {}).items()
+        # Where None is a value, it is meant to be one.
+        if value is not None or (name in options and options[name].kind.takes_none)
+    }
     values.update(
         (key[len(prefix) :], value)
         for key, value in settings.items()
