@@ -404,6 +404,27 @@ def test_without_pyramid_tm():
     config.end()
 
 
+@pytest.mark.parametrize('before', [0, 1])
+def test_in_a_hook_that_is_called_after_the_commit(app, seen, before):
+    """Nothing would be sent any more; that is told."""
+    told = []
+
+    def hook(_success, request):
+        for send in (request.zmq('medias').call_on_commit, request.zmq('medias').submit_on_commit):
+            with pytest.raises(NoTransactionError, match='has ended already') as caught:
+                send('note', 2)
+            told.append(caught.value)
+
+    def work(request, session):
+        for number in range(before):
+            request.zmq('medias').call_on_commit('note', number)
+        request.tm.get().addAfterCommitHook(hook, [request])
+
+    app.get(work)
+    assert len(told) == 2
+    assert seen() == list(range(before))
+
+
 @pytest.mark.parametrize('hook', ['pyramid_tm.explicit_manager', None])
 def test_where_pyramid_tm_is_not_active_for_the_request(make_app, service, seen, hook):
     """The manager of the thread would begin a transaction when asked, which nobody would commit."""

@@ -26,6 +26,8 @@ _NOBODY = frozenset({401, 403, 503})
 
 _KEY = object()
 
+_OVER = 'the transaction has ended already; use call() or submit() in what is called after that'
+
 
 class Sender(Protocol):
     """What sends the messages to one process."""
@@ -61,6 +63,8 @@ class Outbox:
     def __init__(self, transaction_manager: Any) -> None:
         self.transaction_manager = transaction_manager
         self._waiting: list[_Waiting] = []
+        #: Whether the messages have been sent, or never will be: the transaction has ended.
+        self.is_over = False
 
     def add(self, sender: Sender, message: Any, payload: bytes, repeatable: bool) -> None:
         """Keep a message until the transaction commits.
@@ -116,6 +120,7 @@ class Outbox:
 
         :param success: whether the transaction was committed
         """
+        self.is_over = True
         if success:
             waiting = self._waiting.copy()
             self._waiting.clear()
@@ -216,7 +221,10 @@ def join(request: Any) -> Outbox:
         raise NoTransactionError(
             'there is no transaction: it has ended, or none has begun; use call() where none is wanted'
         ) from None
-    return _outbox(transaction, manager)
+    outbox = _outbox(transaction, manager)
+    if outbox.is_over:
+        raise NoTransactionError(_OVER)
+    return outbox
 
 
 def _outbox(transaction: Any, manager: Any) -> Outbox:
@@ -226,7 +234,10 @@ def _outbox(transaction: Any, manager: Any) -> Outbox:
         found = None
     if found is None:
         found = Outbox(manager)
-        transaction.join(found)
+        try:
+            transaction.join(found)
+        except ValueError:  # in a hook that is called when it has committed
+            raise NoTransactionError(_OVER) from None
         transaction.addAfterCommitHook(found.committed)
         transaction.set_data(_KEY, found)
     return found
