@@ -111,6 +111,22 @@ def test_it_cannot_start(place, factory, name, code, text):
     assert ('Traceback' in medias.output) == (code == ExitCode.SETUP)
 
 
+@pytest.mark.parametrize(
+    ('settings', 'text'),
+    [
+        ({}, 'pyams_zmq: pyams_zmq.works: Work has jobs ('),
+        ({'works.journal': ':memory:', 'works.executor': 'nothing.there:2'}, 'nothing.there'),
+        ({'works.journal': '/dev/null'}, 'so others may change it'),
+    ],
+)
+def test_a_setting_that_makes_no_sense_to_the_delegate(place, settings, text):
+    """Some are found when the process is set up only."""
+    medias = place(processes='works', **{'works.delegate': 'work.Work', **settings})
+    assert run(medias, None, 'works').wait(30) == ExitCode.USAGE
+    assert text in medias.output
+    assert settings or 'Traceback' not in medias.output
+
+
 @pytest.mark.parametrize('source', ['none.ini', 'nowhere:main', '--'])
 def test_there_is_no_such_application(place, source):
     assert run(place(), source).wait(30) == ExitCode.USAGE

@@ -190,6 +190,7 @@ class Declaration:
         with self._named():
             process: ZMQProcess = cls(*arguments)
             process.configure(**values)
+            process.check_jobs(arguments[1].handler)
         process.name = self.name
         return process
 

@@ -63,6 +63,8 @@ def main(arguments: argparse.Namespace) -> int:
         code = _run(arguments.source, arguments.name, given)
     except SystemExit as end:
         code = end.code if isinstance(end.code, int) else ExitCode.ERROR
+        if isinstance(end.__context__, SettingError):
+            code = ExitCode.USAGE  # only setup() itself could tell
         if given is not None and (code == ExitCode.ADDRESS or isinstance(end.__context__, JournalError)):
             found_in_use(given)
     if given is None:
