@@ -195,7 +195,15 @@ def test_lists_the_jobs(jobs):
 
 @pytest.mark.parametrize(
     'query',
-    ['', 'process=', 'process=unknown', 'process=medias&state=lost', 'process=medias&limit=7', 'limit=x'],
+    [
+        '',
+        'process=',
+        'process=unknown',
+        'process=medias&state=lost',
+        'process=medias&limit=7',
+        'limit=x',
+        'process=%ff',
+    ],
 )
 def test_unknown_lists_are_not_found(query):
     application(PUBLIC, {'medias': NOBODY}).get(f'/zmq/jobs.json?{query}', status=404)

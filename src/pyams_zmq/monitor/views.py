@@ -71,8 +71,8 @@ class Views:
 
     def jobs(self, request: Any) -> dict[str, Any]:
         """The jobs of a process, as JSON, and whether one may act upon them."""
-        query = request.params
         try:
+            query = request.params  # which need not be UTF-8
             limit = int(query.get('limit', LIMITS[0]))
             found = self._jobs.look(query.get('process'), query.get('state') or None, limit)
         except (LookupError, ValueError):
