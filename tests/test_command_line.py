@@ -5,6 +5,7 @@ import json
 import subprocess
 import sys
 from importlib.metadata import version
+from pathlib import Path
 
 import pytest
 
@@ -104,6 +105,23 @@ def test_an_application_without_processes(run, tmp_path):
     path.write_text('[app:main]\nuse = egg:nothing\n')
     assert run('list', str(path)) == (0, 'NAME  ADDRESS  START  DELEGATE\n')
     assert run('ping', str(path)) == (2, f'pyams_zmq: {path} tells of no process\n')
+
+
+@pytest.mark.skipif(not Path('/dev/full').exists(), reason='a device of Linux')
+@pytest.mark.parametrize('options', [[], ['--json']])
+def test_the_output_cannot_be_written(ini, options):
+    with open('/dev/full', 'w') as full:
+        done = subprocess.run(
+            [sys.executable, '-m', 'pyams_zmq', 'list', ini, *options],
+            check=False,
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+    assert (done.returncode, done.stderr) == (
+        ExitCode.ERROR,
+        'pyams_zmq: the output cannot be written: No space left on device\n',
+    )
 
 
 # ping

@@ -79,6 +79,14 @@ def test_dotted_names():
     ]
 
 
+@pytest.mark.parametrize('name', ['json.dumps', 'json.JSONDecoder', 'services'])
+@pytest.mark.parametrize('option', ['handler', 'process'])
+def test_a_dotted_name_of_something_else(option, name):
+    config = configure(**{f'pyams_zmq.medias.{option}': name})
+    config.add_zmq_process('medias', Echo)
+    assert error(config).startswith(f'pyams_zmq.medias.{option}: {name!r} is not the class of a ')
+
+
 @pytest.mark.parametrize('name', ['services.None', 'nowhere.Delegate', '..', 'a b'])
 def test_a_dotted_name_that_leads_nowhere(name):
     config = configure(**{'pyams_zmq.medias.delegate': name})

@@ -17,6 +17,12 @@ from .settings import check_name, check_names, read_global
 #: Options that may be given as dotted names.
 _DOTTED = ('delegate', 'handler', 'process')
 
+#: What some of them are: a class with a certain attribute, and an example.
+_CLASSES = {
+    'handler': ('handler', 'a message handler, as pyams_zmq.handler.ZMQMessageHandler'),
+    'process': ('configure', 'a process, as pyams_zmq.process.ZMQProcess'),
+}
+
 
 def include_package(config: Any) -> None:
     """Add the translation domain ``pyams_zmq``, the directive ``add_zmq_process``, and ``request.zmq``.
@@ -66,11 +72,16 @@ def _declare(config: Any, name: str, given: Mapping[str, Any], introspectable: A
 
 
 def _resolve(config: Any, setting: str, options: Mapping[str, Any]) -> Any:
-    value = options[setting.rpartition('.')[2]]
+    option = setting.rpartition('.')[2]
+    value = options[option]
     try:
-        return config.maybe_dotted(value)
+        found = config.maybe_dotted(value)
     except (ImportError, LookupError, ValueError) as error:
         raise SettingError(f'{setting}: {value!r} cannot be imported: {error}') from error
+    attribute, kind = _CLASSES.get(option, (None, ''))
+    if attribute and not (isinstance(found, type) and hasattr(found, attribute)):
+        raise SettingError(f'{setting}: {value!r} is not the class of {kind}')
+    return found
 
 
 def _declare_listed(config: Any) -> None:

@@ -1,10 +1,13 @@
 """What commands write: tables for people, JSON for scripts."""
 
 import json
+import os
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
+from ..exceptions import ExitCode
 from ..wire import Reply
 
 _MINUTE, _HOUR, _DAY = 60, 3600, 86400
@@ -12,12 +15,12 @@ _MINUTE, _HOUR, _DAY = 60, 3600, 86400
 
 def write(text: str) -> None:
     """Write a line, or several."""
-    print('\n'.join(map(harmless, text.split('\n'))), flush=True)
+    _print('\n'.join(map(harmless, text.split('\n'))))
 
 
 def write_json(value: Any) -> None:
     """Write a value as JSON."""
-    print(as_json(value), flush=True)
+    _print(as_json(value))
 
 
 def as_json(value: Any, indent: int | None = 2, *, ensure_ascii: bool = True) -> str:
@@ -39,7 +42,19 @@ def write_table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
     lines = [[harmless(cell) for cell in row] for row in (head, *rows)]
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     for line in lines:
-        print('  '.join(map(str.ljust, line, widths)).rstrip(), flush=True)
+        _print('  '.join(map(str.ljust, line, widths)).rstrip())
+
+
+def _print(text: str) -> None:
+    try:
+        print(text, flush=True)
+    except BrokenPipeError:
+        raise  # that is no error, to a shell
+    except OSError as error:
+        print(f'pyams_zmq: the output cannot be written: {error.strerror}', file=sys.stderr)
+        # Or the interpreter complains when it ends.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise SystemExit(ExitCode.ERROR) from None
 
 
 def harmless(text: str) -> str:
