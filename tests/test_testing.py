@@ -522,3 +522,55 @@ def test_the_plugin_in_a_run_of_its_own(tmp_path):
         timeout=100,
     )
     assert '2 passed' in outcome.stdout, outcome.stdout + outcome.stderr
+
+
+class Records:
+    """Takes part in a transaction, and remembers how that ended."""
+
+    def __init__(self):
+        self.ends = []
+
+    def sortKey(self):
+        return 'records'
+
+    def nothing(self, _transaction):
+        pass
+
+    tpc_begin = commit = tpc_vote = tpc_abort = nothing
+
+    def tpc_finish(self, _transaction):
+        self.ends.append('committed')
+
+    def abort(self, _transaction):
+        self.ends.append('aborted')
+
+
+@pytest.mark.parametrize('fails', [False, True])
+def test_a_delegate_has_a_transaction_of_its_own(fails):
+    """Not that of the view, in whose thread a stub calls it: pyramid_tm may have one manager for a thread."""
+    views, delegates = Records(), Records()
+
+    class Indexing:
+        process = None
+
+        def index(self, data):
+            with request_context() as request:
+                request.tm.get().join(delegates)
+                if fails:
+                    raise ValueError(data)
+
+    def view(request):
+        request.tm.get().join(views)
+        return request.zmq('medias').call('index', 1)
+
+    config = Configurator(settings={})
+    config.include('pyams_zmq')
+    config.include('pyramid_tm')
+    config.add_zmq_process('medias', Indexing, address='127.0.0.1:9', start=False)
+    config.add_route('index', '/')
+    config.add_view(view, route_name='index', renderer='json')
+    app = TestApp(config.make_wsgi_app())
+    stub_processes(config.registry)
+    assert app.get('/').json[0] == (500 if fails else 200)
+    assert delegates.ends == ['aborted' if fails else 'committed']
+    assert views.ends == ['committed']
