@@ -83,6 +83,28 @@ def test_it_cannot_be_made(tmp_path):
         RunDir('a.ini', 'medias', str(tmp_path / 'file' / 'run')).make()
 
 
+@pytest.mark.skipif(os.getuid() != 0, reason='only root can give a folder away')
+@pytest.mark.parametrize(('mode', 'made'), [(0o755, False), (0o1777, True)])
+def test_a_client_does_not_make_what_is_another_users_to_make(tmp_path, mode, made):
+    """As a health check of root's, before the first start, would; that start would fail then."""
+    parent = tmp_path / 'run'
+    parent.mkdir()
+    os.chown(parent, 12345, 12345)
+    parent.chmod(mode)
+    folder = RunDir('a.ini', 'medias', str(parent))
+    folder.claim()
+    assert folder.path.exists() == made
+
+
+def test_a_client_makes_the_folder_so_that_nobody_else_can(tmp_path, temporary):
+    for folder in RunDir('a.ini', 'medias', str(tmp_path / 'none')), RunDir('a.ini', 'medias'):
+        folder.claim()
+        assert folder.path.stat().st_mode & 0o777 == 0o700
+    folder.path.chmod(0o755)
+    with pytest.raises(SettingError, match='others may enter it'):
+        folder.claim()
+
+
 def test_the_path_of_the_socket_may_be_too_long(tmp_path):
     with pytest.raises(SettingError, match='too long for a socket; let pyams_zmq.run_dir be'):
         _ = RunDir('a.ini', 'medias', str(tmp_path / ('x' * 100))).socket

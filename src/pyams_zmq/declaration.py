@@ -135,7 +135,7 @@ class Declaration:
             # Two threads may come here at once; a lock might be held for ever in a forked process.
             options = self.options
             if 'address' not in options:
-                self.run_dir.make()  # and nobody else's
+                self.run_dir.claim()
             address = connectable(self.address)
             passwords, keys = self._read_credentials()
             client = self._client = ZMQClient(

@@ -64,6 +64,16 @@ class RunDir:
             raise SettingError(f'pyams_zmq.run_dir: {error.strerror}: {error.filename}') from None
         return self
 
+    def claim(self) -> None:
+        """Make sure, for a client, that nobody else can listen there: make the folder where it is missing.
+
+        Unless it is another user's to make it: the process could not start in it then.
+
+        :raises SettingError: as :meth:`make`
+        """
+        if self.path.exists() or self._is_own or not _is_anothers(self._parent):
+            self.make()
+
 
 def started_names(source: str, parent: str | None = None) -> list[str]:
     """Return the names of an application's processes that have been started, here and by this user.
@@ -80,6 +90,15 @@ def _parent(parent: str | None) -> Path:
 
 def _key(source: str) -> str:
     return hashlib.sha256(_identity(source).encode()).hexdigest()[:12]
+
+
+def _is_anothers(folder: Path) -> bool:
+    """Whether only another user, and root, may make something in a folder."""
+    try:
+        status = folder.stat()
+    except OSError:
+        return False
+    return status.st_uid != os.getuid() and not status.st_mode & stat.S_IWOTH
 
 
 def _check_private(folder: Path) -> None:
