@@ -142,7 +142,7 @@ class Site:
             process
             for process in psutil.process_iter(['cmdline', 'cwd'])
             if process.info['cwd'] == str(self.folder)
-            and (process.info['cmdline'] or [])[1:4] == ['-m', 'pyams_zmq', 'run']
+            and ' -m pyams_zmq run ' in ' '.join(process.info['cmdline'] or [])
             and alive(process)
         ]
 

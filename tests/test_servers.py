@@ -1,16 +1,19 @@
 """One process for each name, however many web workers there are: real servers."""
 
 import os
+import re
 import shutil
 import signal
 import socket
+import subprocess
+import sys
 from contextlib import suppress
 
 import psutil
 import pytest
 
 from pyams_zmq.locks import FileLock
-from servers import Caller, alive, wait_for
+from servers import TESTS, Caller, alive, wait_for
 
 pytestmark = pytest.mark.filterwarnings("ignore:'cgi' is deprecated:DeprecationWarning")
 
@@ -181,6 +184,32 @@ def test_an_application_without_an_ini_file(site):
     assert server.tell(1)['data'] == 1
     assert len(server.processes()) == 1
     assert server.end() == 0
+
+
+@pytest.mark.skipif(sys.version_info < (3, 11), reason='Python has had an option for it since 3.11')
+def test_modules_of_the_working_directory_are_not_looked_for(site):
+    """Where the web worker does not look for them either."""
+    place = site()
+    stray = place.folder / 'stray'
+    stray.mkdir()
+    (stray / 'queue.py').write_text('raise SystemExit("this is not the one of the standard library")')
+    worker = place.folder / 'worker.py'
+    worker.write_text(
+        'from pyramid.paster import bootstrap\n'
+        f'with bootstrap({str(place.ini)!r}) as environment:\n'
+        '    print(*environment["request"].zmq("medias").call("tell", timeout=30))\n'
+    )
+    done = subprocess.run(
+        [sys.executable, worker],
+        cwd=stray,
+        env={**os.environ, 'PYTHONPATH': str(TESTS), 'TMPDIR': str(place.folder)},
+        check=False,
+        capture_output=True,
+        text=True,
+    )
+    assert done.stdout.startswith('200 '), done.stderr
+    pid = int(re.search("'pid': ([0-9]+)", done.stdout)[1])
+    wait_for(lambda: not any(one.pid == pid and alive(one) for one in psutil.process_iter()))
 
 
 def test_a_reloaded_server_has_a_process_with_the_new_code(site):

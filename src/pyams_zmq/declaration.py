@@ -1,7 +1,8 @@
 """A declared process: what the application, its settings and its commands know of it."""
 
+import sys
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from multiprocessing.spawn import get_executable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -114,7 +115,7 @@ class Declaration:
         path = str(self.source).partition('#')[0]
         if path.endswith('.ini') and not Path(path).is_file():
             raise SettingError(f'pyams_zmq.ini: there is no file {path}')
-        command = [get_executable(), '-m', 'pyams_zmq', 'run', str(self.source), self.name]
+        command = [get_executable(), *_path_options(), '-m', 'pyams_zmq', 'run', str(self.source), self.name]
         self._supervisor = Supervisor(self.name, run_dir, command, self.options.get('max_crashes', 5))
 
     def ensure_started(self) -> None:
@@ -208,6 +209,18 @@ class Declaration:
 
     def __repr__(self) -> str:
         return f'<Declaration {self.name}>'
+
+
+def _path_options() -> list[str]:
+    """Let the process not look for modules in the working directory, unless this one does, too.
+
+    Else whoever may write there could have it run anything: ``-m`` would look there first.
+    """
+    here = {''}
+    with suppress(OSError):  # it may have been removed
+        here.add(str(Path.cwd()))
+    # Python 3.10 has no such option.
+    return ['-P'] if sys.version_info >= (3, 11) and not here & set(sys.path) else []
 
 
 def _client_keys(secret: str | None, server: str | None, own: str | None) -> ClientKeys | None:
