@@ -20,7 +20,7 @@ from zope.interface import implementer
 
 from .address import Address, AnyAddress, parse_address
 from .credentials import AnyPath, Auth, parse_auth
-from .exceptions import AddressError, ExitCode, ProcessStartError
+from .exceptions import AddressError, ExitCode, ProcessStartError, SettingError
 from .fork import end_copy
 from .guardian import Guardian, reset_signals, signals_held
 from .interfaces import IZMQProcess, ZMQProcessStartedEvent, ZMQProcessStoppingEvent
@@ -235,7 +235,10 @@ class ZMQProcess(JobSettings, Access, multiprocessing.Process):
             self._give_up(guardian.exit_code, str(error.args[-1]))
         except Exception as error:
             guardian.exit_code = ExitCode.SETUP
-            self._give_up(guardian.exit_code, error_text(error), error)
+            # A setting that makes no sense needs no traceback.
+            self._give_up(
+                guardian.exit_code, error_text(error), None if isinstance(error, SettingError) else error
+            )
         endpoint = next((listener.endpoint for listener in self._listeners()), '')
         logger.info('%s is ready at %s', self.name, endpoint)
         if self._readiness is not None:
