@@ -134,8 +134,8 @@ def test_join_is_bounded(process):
 def listener_of(server):
     """What :func:`listen` would return for a plain listening socket."""
     status = os.fstat(server.fileno())
-    host, port = server.getsockname()
-    return Listener(f'tcp://{host}:{port}', port, server.fileno(), (status.st_dev, status.st_ino))
+    name = host, port = server.getsockname()
+    return Listener(f'tcp://{host}:{port}', port, server.fileno(), (status.st_dev, status.st_ino), name)
 
 
 @pytest.fixture
@@ -185,14 +185,14 @@ def test_what_is_listened_on():
     with zmq.Context() as context, context.socket(zmq.ROUTER) as socket:
         listener = listen(socket, parse_address('127.0.0.1'))
         assert listener.endpoint == f'tcp://127.0.0.1:{listener.port}'
-        assert listener.name == listener.port
+        assert listener.name == ('127.0.0.1', listener.port)
         with (
             context.socket(zmq.ROUTER) as other,
             pytest.raises(AddressError, match=f'{listener.endpoint}: Address already in use'),
         ):
             listen(other, parse_address(listener.endpoint))
         with context.socket(zmq.ROUTER) as other:
-            assert listen(other, parse_address('inproc://x')) == ('inproc://x', None, None, None)
+            assert listen(other, parse_address('inproc://x')) == ('inproc://x', None, None, None, None)
 
 
 def test_an_error_of_0mq_alone():
