@@ -1,5 +1,6 @@
 """Jobs from the outside: submitted, run, asked for, cancelled and tried again."""
 
+import asyncio
 import math
 import multiprocessing
 import re
@@ -14,8 +15,11 @@ from pyams_zmq.exceptions import ProcessStartError
 from pyams_zmq.handler import ZMQMessageHandler
 from pyams_zmq.interfaces import IZMQProcessStartedEvent
 from pyams_zmq.jobs import job
+from pyams_zmq.jobs.journal import Journal
 from pyams_zmq.jobs.progress import Progress
 from pyams_zmq.jobs.store import Store
+from pyams_zmq.jobs.threads import Threads
+from pyams_zmq.jobs.work import Task
 from pyams_zmq.process import ZMQProcess
 from services import Echo, Process
 
@@ -209,6 +213,54 @@ def test_a_job_that_does_not_care_is_done_nevertheless(serve):
     work.gate.set()
     assert client.wait('one', 30) == (200, 1)
     assert client.job('one').body['cancelling'] is False
+
+
+def claims_wait_for_company(monkeypatch):
+    """Let the journal take claims together with something else only.
+
+    :returns: what tells that one is waiting while a job is there, and the gate that ends it
+    """
+    original, waiting, free = Journal._send, fork.Semaphore(0), work.Gate()
+
+    def send(journal):
+        # What is done is bound where it is a claim, and a function otherwise.
+        alone = all(getattr(operation, 'func', None) is Store.claim for operation, _ in journal._batch)
+        if alone and not free.wait(0):
+            if journal.counts['queued']:
+                waiting.release()
+            asyncio.get_running_loop().call_later(0.001, send, journal)
+        else:
+            original(journal)
+
+    monkeypatch.setattr(Journal, '_send', send)
+    return waiting, free
+
+
+@pytest.mark.parametrize('executor', [*EXECUTORS, 'concurrent.futures.ThreadPoolExecutor:2'])
+def test_cancelled_in_the_moment_when_it_is_taken(serve, monkeypatch, executor):
+    waiting, free = claims_wait_for_company(monkeypatch)
+    client = serve(executor=executor)
+    client.submit('block', id='one')
+    assert waiting.acquire(timeout=30)
+    assert client.cancel('one') == (202, {'job': 'one', 'state': 'running'})
+    free.set()
+    assert client.wait('one', 30).status == 410
+
+
+def test_a_cancel_that_crosses_with_the_end_of_an_attempt_does_not_spoil_the_next_one():
+    executor, task = Threads(1, bool), Task('one', 'double', 1, [b'["double", 1]'], -1, Careful)
+    executor.cancel('one')
+    assert executor.submit(task, print).result(30) == (200, '"wanted"')
+    executor.cancel('one')
+    assert executor.submit(task, print).result(30) == (200, '"wanted"')
+    executor.close()
+
+
+class Careful:
+    @job
+    def double(self, number, progress):
+        progress.check()
+        return [200, 'wanted']
 
 
 def test_first_come_first_started(serve):

@@ -44,7 +44,10 @@ class JobExecutor(ABC):
 
     @abstractmethod
     def cancel(self, job: str) -> None:
-        """Let the progress object of a running job say that it is not wanted, or end the job by force."""
+        """Let the progress object of a running job say that it is not wanted, or end the job by force.
+
+        :param job: its id; nothing happens where it is not running, or not any more
+        """
 
     @abstractmethod
     def close(self) -> None:

@@ -57,13 +57,15 @@ class Foreign(JobExecutor):
                 self._pool = self._make()
                 future = self._pool.submit(_run, *arguments)
         except Exception as error:
-            self._forget(task.id)
+            self._forget(task.id, ticket)
             raise ExecutorError(f'executor={self._name!r}: {error_text(error)}') from error
-        future.add_done_callback(lambda _: self._forget(task.id))
+        future.add_done_callback(lambda _: self._forget(task.id, ticket))
         return future
 
-    def _forget(self, job: str) -> None:
-        self._line.forget(self._tickets.pop(job))
+    def _forget(self, job: str, ticket: str) -> None:
+        self._line.forget(ticket)
+        if self._tickets.get(job) == ticket:  # else it has been submitted anew
+            del self._tickets[job]
 
     def cancel(self, job: str) -> None:
         self._line.cancel(self._tickets.get(job, ''))

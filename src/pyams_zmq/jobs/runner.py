@@ -123,6 +123,8 @@ class Runner:
         timer = None
         try:
             future = self.executor.submit(task, partial(setattr, run, 'report'))
+            if run.cancelled:  # before the executor knew of the job, so it could not be told
+                self.executor.cancel(claim.id)
             if timeout is not None:
                 timer = asyncio.get_running_loop().call_later(timeout, self._time_out, run)
             return await asyncio.wrap_future(future)

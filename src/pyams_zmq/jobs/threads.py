@@ -1,8 +1,10 @@
 """``threads:N``: jobs in threads of the process."""
 
+import threading
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
+from weakref import WeakValueDictionary
 
 from .executor import JobExecutor
 from .progress import Progress, Report
@@ -21,16 +23,18 @@ class Threads(JobExecutor):
     def __init__(self, slots: int, initializer: Callable[[], Any]) -> None:
         self.slots = slots
         self._pool = ThreadPoolExecutor(slots, 'pyams_zmq-job', initializer)
-        self._cancelled: set[str] = set()
+        # One for each attempt that may still ask; a cancel that comes too late for it is forgotten with it.
+        self._unwanted: WeakValueDictionary[str, threading.Event] = WeakValueDictionary()
 
     def submit(self, task: Task, report: Callable[[Report], Any]) -> 'Future[Outcome]':
-        progress = Progress(task.id, task.type, task.attempt, report, lambda: task.id in self._cancelled)
-        future = self._pool.submit(perform, task, progress)
-        future.add_done_callback(lambda _: self._cancelled.discard(task.id))
-        return future
+        unwanted = self._unwanted[task.id] = threading.Event()
+        progress = Progress(task.id, task.type, task.attempt, report, unwanted.is_set)
+        return self._pool.submit(perform, task, progress)
 
     def cancel(self, job: str) -> None:
-        self._cancelled.add(job)
+        unwanted = self._unwanted.get(job)
+        if unwanted is not None:
+            unwanted.set()
 
     def close(self) -> None:
         self._pool.shutdown()
