@@ -15,9 +15,10 @@ import pytest
 
 import work
 from pyams_zmq.exceptions import ExitCode, ProcessStartError, ReplyError
-from pyams_zmq.jobs import job, journal, schema
+from pyams_zmq.jobs import job, journal, runner, schema
 from pyams_zmq.jobs.decorator import MAX_DELAY, job_options
 from pyams_zmq.jobs.journal import Journal
+from pyams_zmq.jobs.runner import Runner
 from pyams_zmq.jobs.schema import JournalError, open_database
 from pyams_zmq.jobs.store import Store
 from pyams_zmq.process import ZMQProcess
@@ -240,6 +241,86 @@ def test_an_outcome_that_does_not_fit(serve, monkeypatch, log_file):
     assert 'The outcome of the job one (static) cannot be written' in log_file.read_text()
     client.submit('static', 'x', id='two')
     assert client.wait('two', 30) == (200, 'x')
+
+
+# Memory that is short
+
+
+def fails_once(monkeypatch, owner, method, error=MemoryError, when='after'):
+    """Let a method raise once, before or after it has done its work, when what is returned is released."""
+    original, armed = getattr(owner, method), fork.Semaphore(0)
+
+    def failing(*arguments, **options):
+        if when == 'before' and armed.acquire(block=False):
+            raise error
+        result = original(*arguments, **options)
+        if when == 'after' and armed.acquire(block=False):
+            raise error
+        return result
+
+    monkeypatch.setattr(owner, method, failing)
+    return armed
+
+
+@pytest.mark.parametrize(
+    ('owner', 'method', 'when', 'told'),
+    [
+        # What failed together with something else is tried again at once, and not logged.
+        (Store, 'claim', 'after', ''),
+        (Store, 'end', 'after', ''),
+        (Store, 'remove_expired', 'after', ''),
+        (Store, 'counts', 'before', ''),
+        (Journal, '_commit', 'before', 'The journal is held up, and goes on'),
+        (Journal, '_pass', 'before', 'The journal is held up, and goes on'),
+        (Journal, '_pass', 'after', 'The journal is held up, and goes on'),
+        (Runner, '_begin', 'before', 'Jobs are held up, and go on'),
+        (runner, 'judge', 'before', 'Jobs are held up, and go on'),
+        (Runner, '_look', 'before', 'Jobs are held up, and go on'),
+        (Runner, '_remove_expired', 'before', 'Jobs are held up, and go on'),
+    ],
+)
+def test_a_moment_without_memory(serve, monkeypatch, log_file, wait_until, owner, method, when, told):
+    for pause in ('jobs.runner._PAUSE', 'jobs.journal._PAUSE', 'jobs.runner._HOUSEKEEPING'):
+        monkeypatch.setattr(f'pyams_zmq.{pause}', 0.01)
+    armed = fails_once(monkeypatch, owner, method, when=when)
+    client = serve(executor='threads:1')
+    armed.release()
+    for number in range(3):
+        wait_until(lambda number=number: client.submit('double', number, id=str(number)).ok, 30)
+        assert client.wait(str(number), 30) == (200, 2 * number)
+        assert client.job(str(number)).body['attempts'] == 1
+    wait_until(lambda: told in log_file.read_text(), 30)
+    assert not armed.acquire(block=False)
+    client.process.stop()
+    client.process.join(30)
+    assert client.process.exitcode == ExitCode.OK
+
+
+def test_what_shares_a_commit_with_a_failure_is_done_nevertheless():
+    def fail(store):
+        store.accept('half', 'note', [b'x'], 60, 10)
+        raise ZeroDivisionError
+
+    async def write():
+        journal = Journal(':memory:')
+        steps = [lambda store: store.accept('one', 'note', [b'x'], 60, 10), fail, Store.counts]
+        try:
+            return await asyncio.gather(*map(journal.do, steps), return_exceptions=True)
+        finally:
+            journal.close()
+
+    accepted, failed, counts = asyncio.run(write())
+    assert accepted[0] == 202
+    assert isinstance(failed, ZeroDivisionError)
+    assert counts['queued'] == 1
+
+
+def test_a_transaction_that_could_not_be_rolled_back_is_rolled_back_later(store):
+    store._execute('BEGIN')
+    store.accept('half', 'note', [b'x'], 60, 10)
+    with store.transaction():
+        store.accept('one', 'note', [b'x'], 60, 10)
+    assert store.counts()['queued'] == 1
 
 
 def test_what_nobody_waits_for_any_more_is_written_nevertheless():

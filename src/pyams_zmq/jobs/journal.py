@@ -1,10 +1,12 @@
 """The journal: the thread that writes the jobs down, many with one commit."""
 
 import asyncio
+import logging
 import os
 import queue
 import sqlite3
 import threading
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -15,6 +17,11 @@ from ..locks import FileLock
 from .schema import JournalError, open_database
 from .store import Store
 
+logger = logging.getLogger(__name__)
+
+#: Seconds before the journal's thread goes on after what should not happen.
+_PAUSE = 1.0
+
 Result = TypeVar('Result')
 
 _Step = tuple[Callable[[Store], Any], 'asyncio.Future[Any]']
@@ -24,17 +31,17 @@ _Outcome = tuple['asyncio.Future[Any]', Any, Exception | None]
 class JournalFault(ReplyError):
     """What could not be written down, as a reply: 413, 503 or 507.
 
-    :param error: SQLite's
+    :param error: SQLite's, or what else was in the way
     """
 
-    def __init__(self, error: sqlite3.Error) -> None:
+    def __init__(self, error: Exception) -> None:
         #: Whether it may work another time.
         self.passes = not isinstance(
             error, (sqlite3.DataError, sqlite3.ProgrammingError, sqlite3.IntegrityError)
         )
         # Python 3.10 has no name for the error's number.
         status = 413 if not self.passes else 507 if 'full' in str(error) else 503
-        super().__init__(status, f'The journal cannot be written: {error}')
+        super().__init__(status, f'The journal cannot be written: {str(error) or type(error).__name__}')
 
 
 class Journal:
@@ -89,34 +96,46 @@ class Journal:
                     batch = self._queue.get_nowait()
                 closing = True
             if steps:
-                outcomes = self._commit(steps)
-                with suppress(sqlite3.Error):
-                    self.counts = self._store.counts()
-                steps[0][1].get_loop().call_soon_threadsafe(self._deliver, outcomes)
+                self._settle(steps)
+
+    def _settle(self, steps: list[_Step]) -> None:
+        """Do all steps, and tell how that went, since nobody may wait for ever."""
+        try:
+            outcomes = self._commit(steps)
+        except Exception as error:
+            _hold_up(error)
+            outcomes = [(future, None, JournalFault(error)) for _, future in steps]
+        with suppress(Exception):
+            self.counts = self._store.counts()
+        while True:
+            try:
+                return self._pass(outcomes)
+            except MemoryError as error:
+                _hold_up(error)
+
+    def _pass(self, outcomes: list[_Outcome]) -> None:
+        outcomes[0][0].get_loop().call_soon_threadsafe(self._deliver, outcomes)
 
     def _commit(self, steps: list[_Step]) -> list[_Outcome]:
         outcomes: list[_Outcome] = []
         try:
             with self._store.transaction():
                 for operation, future in steps:
-                    result, error = None, None
                     try:
-                        result = operation(self._store)
-                    except sqlite3.Error:
-                        raise
-                    except Exception as raised:
-                        error = raised
-                    outcomes.append((future, result, error))
-        except sqlite3.Error as error:
+                        outcomes.append((future, operation(self._store), None))
+                    except ReplyError as refusal:  # raised before anything was changed
+                        outcomes.append((future, None, refusal))
+        except Exception as error:
             if len(steps) == 1:
-                return [(steps[0][1], None, JournalFault(error))]
+                passes = isinstance(error, (sqlite3.Error, MemoryError))
+                return [(steps[0][1], None, JournalFault(error) if passes else error)]
             # What one of them met, such as a full disk, the others may be spared.
             return [outcome for step in steps for outcome in self._commit([step])]
         return outcomes
 
     def _deliver(self, outcomes: list[_Outcome]) -> None:
         for future, result, error in outcomes:
-            if future.cancelled():
+            if future.done():  # since nobody waits for it any more
                 continue
             if error is None:
                 future.set_result(result)
@@ -134,6 +153,12 @@ class Journal:
     def _unlock(self) -> None:
         if self._lock is not None:
             self._lock.close()
+
+
+def _hold_up(error: Exception) -> None:
+    """Log what must not end the journal's thread, and wait until it may have passed."""
+    logger.error('The journal is held up, and goes on in %s s', _PAUSE, exc_info=error)
+    time.sleep(_PAUSE)
 
 
 def _lock(path: str) -> FileLock:

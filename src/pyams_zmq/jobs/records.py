@@ -38,7 +38,10 @@ class Records:
         """Do what follows as a whole or not at all.
 
         :raises sqlite3.Error: where it could not be done
+        :raises MemoryError: likewise
         """
+        if self._connection.in_transaction:  # the last one, where memory was too short to roll it back
+            self._execute('ROLLBACK')
         self._execute('BEGIN IMMEDIATE')
         try:
             yield

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import pickle
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import BrokenExecutor
 from contextlib import suppress
 from functools import partial
@@ -84,36 +84,58 @@ class Runner:
         self._cleaner = loop.create_task(self._clean())
 
     async def _take(self) -> None:
+        await self._insist(self._resume)
+        while not self._draining:
+            await self._insist(self._look)
+
+    async def _insist(self, step: Callable[[], Awaitable[Any]]) -> None:
+        """Do what must not be left undone, whatever should not happen and does: memory may be short."""
+        while True:
+            try:
+                await step()
+            except Exception:
+                logger.exception('Jobs are held up, and go on in %s s', _PAUSE)
+                await asyncio.sleep(_PAUSE)
+            else:
+                return
+
+    async def _resume(self) -> None:
         await self._record(lambda store: store.resume(self.types, self._max_interruptions))
         unknown = await self._record(Store.unknown)
         for job_type, number in unknown.items():
             logger.error('%d jobs wait for a method %r, which the delegate does not have', number, job_type)
-        while not self._draining:
-            self._work.clear()
-            free = self.executor.slots - len(self.running)
-            due = None
-            if free > 0:
-                claims, due = await self._record(partial(Store.claim, number=free, known=self.types))
-                for claim in claims:
-                    self._begin(claim)
-            with suppress(asyncio.TimeoutError):
-                await asyncio.wait_for(self._work.wait(), due)
 
-    def _begin(self, claim: Claim) -> None:
+    async def _look(self) -> None:
+        """Begin what may run now, and wait until there may be more."""
+        self._work.clear()
+        free = self.executor.slots - len(self.running)
+        due = None
+        if free > 0:
+            claims, due = await self._record(partial(Store.claim, number=free, known=self.types))
+            for claim in claims:
+                await self._insist(partial(self._begin, claim))
+        with suppress(asyncio.TimeoutError):
+            await asyncio.wait_for(self._work.wait(), due)
+
+    async def _begin(self, claim: Claim) -> None:
         run = self.running[claim.id] = Run(claim, self.types[claim.type])
         run.task = asyncio.get_running_loop().create_task(self._execute(run))
 
     async def _execute(self, run: Run) -> None:
-        claim = run.claim
         outcome = await self._attempt(run)
+        await self._insist(partial(self._end, run, outcome))
+        del self.running[run.claim.id]
+        self._work.set()
+
+    async def _end(self, run: Run, outcome: Outcome | Interruption) -> None:
+        """Write down what becomes of a job after an attempt."""
+        claim, operation = run.claim, judge(run, outcome, self._max_interruptions)
         try:
-            await self._record(judge(run, outcome, self._max_interruptions))
+            await self._record(operation)
         except Exception as error:
             logger.exception('The outcome of the job %s (%s) cannot be written', claim.id, claim.type)
             body = encode(f'The outcome cannot be written: {error_text(error)}').decode()
             await self._record(lambda store: store.end(claim.seq, 'failed', 500, body))
-        del self.running[claim.id]
-        self._work.set()
 
     async def _attempt(self, run: Run) -> Outcome | Interruption:
         """Have a job run once."""
@@ -159,9 +181,12 @@ class Runner:
 
     async def _clean(self) -> None:
         while True:
-            more = await self._record(lambda store: store.remove_expired(self._max_kept))
-            if not more:
-                await asyncio.sleep(_HOUSEKEEPING)
+            await self._insist(self._remove_expired)
+
+    async def _remove_expired(self) -> None:
+        more = await self._record(lambda store: store.remove_expired(self._max_kept))
+        if not more:
+            await asyncio.sleep(_HOUSEKEEPING)
 
     # What callers ask for
 
