@@ -4,6 +4,7 @@ import multiprocessing
 import os
 import signal
 import socket
+import time
 
 import psutil
 import pytest
@@ -20,8 +21,12 @@ fork = multiprocessing.get_context('fork')
 
 def workers(client):
     """The worker processes, by way of the nursery."""
-    (nursery,) = psutil.Process(client.process.pid).children()
+    (nursery,) = children(client)
     return nursery, nursery.children()
+
+
+def children(client):
+    return psutil.Process(client.process.pid).children()
 
 
 def test_a_timeout_ends_the_work(serve):
@@ -202,6 +207,32 @@ def test_workers_end_with_their_process(serve, wait_until, victims):
     client.process.kill()
     for one in (nursery, worker, child):
         wait_until(lambda one=one: not one.is_running() or one.status() == 'zombie', 30)
+
+
+class Forking(work.Work):
+    def fork(self, seconds):
+        """Start a process as applications do."""
+        process = fork.Process(target=time.sleep, args=(seconds,))
+        process.start()
+        return [200, process.pid]
+
+
+def test_what_a_delegate_has_forked_does_not_keep_the_workers(serve, wait_until):
+    client = serve(Forking, executor='processes:1')
+    client.submit('pid', id='first')
+    assert client.wait('first', 30).ok
+    grandchild = psutil.Process(client.call('fork', 120).body)
+    try:
+        client.submit('stubborn', id='one')
+        assert work.begun.acquire(timeout=30)
+        (nursery,) = (one for one in children(client) if one != grandchild)
+        (worker,) = nursery.children()
+        client.process.kill()
+        for one in (nursery, worker):
+            wait_until(lambda one=one: not one.is_running() or one.status() == 'zombie', 30)
+        assert grandchild.is_running()
+    finally:
+        grandchild.kill()
 
 
 def test_ctrl_c_is_for_the_process_alone(serve):

@@ -12,9 +12,11 @@ import socket as sockets
 import struct
 import threading
 from contextlib import suppress
-from multiprocessing.connection import Connection
+from multiprocessing.connection import Connection, wait
 from typing import Any, NoReturn
+from weakref import WeakSet
 
+from ..locks import no_fork
 from .progress import Progress
 from .work import JobEnded, Task, perform
 
@@ -25,11 +27,26 @@ _fork = multiprocessing.get_context('fork')
 _NUMBER = struct.Struct('>i')
 
 
+#: What this process talks to its nursery and its workers with, and a worker to its process. Copies in what it
+#: forks would hide its death from the others, and jobs would run on while they are begun anew elsewhere.
+_ends: 'WeakSet[Any]' = WeakSet()
+
+
+def _in_child() -> None:
+    for end in list(_ends):
+        with suppress(OSError):
+            end.close()
+
+
+os.register_at_fork(after_in_child=_in_child)
+
+
 class Nursery:
     """Makes worker processes. It ends with the process that made it, and its workers with it."""
 
     def __init__(self) -> None:
         self._control, theirs = sockets.socketpair()
+        _ends.add(self._control)
         self._lock = threading.Lock()
         self._process = _fork.Process(target=_tend, args=(theirs, self._control), name='pyams_zmq-nursery')
         self._process.start()
@@ -42,18 +59,24 @@ class Nursery:
         """
         with self._lock:
             self._control.sendall(_NUMBER.pack(0))
-            message, fds, _, _ = sockets.recv_fds(self._control, _NUMBER.size, 1)
-        if len(message) != _NUMBER.size or not fds:
-            raise ConnectionResetError('the nursery has died')
+            wait([self._control])  # before no_fork is held, which others may need meanwhile
+            with no_fork:
+                message, fds, _, _ = sockets.recv_fds(self._control, _NUMBER.size, 1)
+                if len(message) != _NUMBER.size or not fds:
+                    raise ConnectionResetError('the nursery has died')
+                os.set_inheritable(fds[0], False)
+                connection: Connection[Any, Any] = Connection(fds[0])
+                _ends.add(connection)
         (pid,) = _NUMBER.unpack(message)
-        return Worker(pid, Connection(fds[0]), self)
+        return Worker(pid, connection, self)
 
     def dismiss(self, worker: 'Worker') -> str:
         """End a worker, and what it has started, if it has not ended yet.
 
         :returns: how it ended
         """
-        worker.connection.close()
+        with no_fork:
+            worker.connection.close()
         try:
             with self._lock:
                 self._control.sendall(_NUMBER.pack(worker.pid))
@@ -143,8 +166,7 @@ def _work(ours: sockets.socket, *others: sockets.socket) -> None:
     for other in others:
         other.close()
     connection: Connection[Any, Any] = Connection(ours.detach())
-    # Copies in what jobs fork would hide the worker's death.
-    os.register_at_fork(after_in_child=connection.close)
+    _ends.add(connection)
     signal.signal(signal.SIGTERM, _end)
     tasks: queue.SimpleQueue[Task] = queue.SimpleQueue()
     threading.Thread(target=_listen, args=(connection, tasks), daemon=True).start()
