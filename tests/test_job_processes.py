@@ -1,7 +1,9 @@
 """Jobs in worker processes: time limits, ends by force, deaths."""
 
+import errno
 import multiprocessing
 import os
+import resource
 import signal
 import socket
 import time
@@ -12,7 +14,7 @@ import pytest
 import work
 from pyams_zmq.exceptions import ProcessStartError
 from pyams_zmq.jobs.executor import ExecutorError
-from pyams_zmq.jobs.nursery import _NUMBER, Nursery, _tend
+from pyams_zmq.jobs.nursery import _NUMBER, Nursery, _make, _tend
 from pyams_zmq.jobs.processes import Processes
 from pyams_zmq.jobs.work import Task
 
@@ -128,13 +130,61 @@ def test_no_worker_to_be_had_is_no_fault_of_the_job(serve, monkeypatch, log_file
     monkeypatch.setattr('pyams_zmq.jobs.processes.Nursery', Barren)
     monkeypatch.setattr('pyams_zmq.jobs.verdict._PAUSE', 0.01)
     client = serve(executor='processes:1', max_interruptions=1)
-    for _ in range(5):
+    for _ in range(2):
         Barren.failures.release()
     client.submit('double', 2, id='one')
     assert client.wait('one', 30) == (200, 4)
     assert client.job('one').body['attempts'] == 3
     told = 'The job one (double) is tried again: ExecutorError: there is no worker process to be had: no more'
     assert told in log_file.read_text()
+
+
+def limit(pid, descriptors):
+    """Limit how many descriptors a process may have; returns what it could have before."""
+    soft, hard = resource.prlimit(pid, resource.RLIMIT_NOFILE)
+    resource.prlimit(pid, resource.RLIMIT_NOFILE, (descriptors, hard))
+    return soft
+
+
+@pytest.mark.skipif(not hasattr(resource, 'prlimit'), reason='Linux alone limits another process')
+@pytest.mark.parametrize('who', ['nursery', 'process'])
+def test_a_worker_that_cannot_be_made_costs_no_other_job(serve, wait_until, monkeypatch, log_file, who):
+    monkeypatch.setattr('pyams_zmq.jobs.verdict._PAUSE', 0.01)
+    client = serve(executor='processes:2', max_interruptions=1)
+    client.submit('stubborn', 1, id='one')
+    assert work.begun.acquire(timeout=30)
+    nursery, _ = workers(client)
+    pid = nursery.pid if who == 'nursery' else client.process.pid
+    used = {int(number) for number in os.listdir(f'/proc/{pid}/fd')}
+    before = limit(pid, min({*range(len(used) + 1)} - used))
+    client.submit('double', 2, id='two')
+    wait_until(lambda: log_file.read_text().count('there is no worker process to be had: [Errno 24]') > 2, 30)
+    assert client.job('one').body['state'] == 'running'
+    limit(pid, before)
+    assert client.wait('two', 30) == (200, 4)
+    work.gate.set()
+    assert client.wait('one', 30) == (200, 1)
+    assert client.job('one').body['attempts'] == 1
+    assert workers(client)[0] == nursery
+
+
+def test_a_fork_that_fails_leaves_no_descriptor_behind(monkeypatch):
+    def fail():
+        raise BlockingIOError(errno.EAGAIN, 'no more processes')
+
+    def child():
+        monkeypatch.setattr(os, 'fork', fail)
+        control, _other = socket.socketpair()
+        before = os.dup(0)
+        for _ in range(20):
+            with pytest.raises(BlockingIOError):
+                _make(control)
+        assert os.dup(0) == before + 1
+
+    process = fork.Process(target=child)
+    process.start()
+    process.join(30)
+    assert process.exitcode == 0
 
 
 class Slow(Nursery):

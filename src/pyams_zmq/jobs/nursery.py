@@ -4,6 +4,8 @@ It is forked from the process before that opens anything, and has one thread: wh
 application's objects as they were then, and no database, socket or lock that somebody else was just using.
 """
 
+import errno
+import itertools
 import multiprocessing
 import os
 import queue
@@ -23,7 +25,7 @@ from .work import JobEnded, Task, perform
 _fork = multiprocessing.get_context('fork')
 
 #: What is sent each way: the id of a worker that is not needed any more, or 0 to ask for a new one; the exit
-#: code of the former, or the id of the latter.
+#: code of the former, or the id of the latter, or else the negative number of the error.
 _NUMBER = struct.Struct('>i')
 
 
@@ -55,19 +57,25 @@ class Nursery:
     def hire(self) -> 'Worker':
         """Make a worker.
 
-        :raises OSError: where the nursery has died
+        :raises ConnectionError: where the nursery has died
+        :raises OSError: where no worker can be made now
         """
         with self._lock:
             self._control.sendall(_NUMBER.pack(0))
             wait([self._control])  # before no_fork is held, which others may need meanwhile
             with no_fork:
                 message, fds, _, _ = sockets.recv_fds(self._control, _NUMBER.size, 1)
-                if len(message) != _NUMBER.size or not fds:
+                if len(message) != _NUMBER.size:
                     raise ConnectionResetError('the nursery has died')
+                (pid,) = _NUMBER.unpack(message)
+                if pid < 0:
+                    raise OSError(-pid, os.strerror(-pid))
+                if not fds:  # there is no room for the descriptor in this process
+                    self._dismiss(pid)
+                    raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
                 os.set_inheritable(fds[0], False)
                 connection: Connection[Any, Any] = Connection(fds[0])
                 _ends.add(connection)
-        (pid,) = _NUMBER.unpack(message)
         return Worker(pid, connection, self)
 
     def dismiss(self, worker: 'Worker') -> str:
@@ -79,11 +87,14 @@ class Nursery:
             worker.connection.close()
         try:
             with self._lock:
-                self._control.sendall(_NUMBER.pack(worker.pid))
-                (code,) = _NUMBER.unpack(self._control.recv(_NUMBER.size, sockets.MSG_WAITALL))
+                code = self._dismiss(worker.pid)
         except (OSError, struct.error):
             return 'died'
         return f'ended with exit code {code}' if code >= 0 else f'was killed by signal {-code}'
+
+    def _dismiss(self, pid: int) -> int:
+        self._control.sendall(_NUMBER.pack(pid))
+        return int(_NUMBER.unpack(self._control.recv(_NUMBER.size, sockets.MSG_WAITALL))[0])
 
     def close(self) -> None:
         """End the nursery and all workers."""
@@ -129,7 +140,11 @@ def _tend(control: sockets.socket, others: sockets.socket) -> None:
                 worker.join()
                 control.sendall(_NUMBER.pack(worker.exitcode))
             else:
-                worker, connection = _make(control)
+                try:
+                    worker, connection = _make(control)
+                except (OSError, MemoryError) as error:  # which is no reason to end the others
+                    control.sendall(_NUMBER.pack(-(getattr(error, 'errno', None) or errno.ENOMEM)))
+                    continue
                 workers[worker.pid] = worker
                 sockets.send_fds(control, [_NUMBER.pack(worker.pid)], [connection.fileno()])
                 connection.close()
@@ -138,13 +153,36 @@ def _tend(control: sockets.socket, others: sockets.socket) -> None:
 
 
 def _make(control: sockets.socket) -> tuple[Any, sockets.socket]:
+    # The nursery's only thread opens nothing meanwhile, so these are what is opened next.
+    free = _free_descriptors(6)
     ours, theirs = sockets.socketpair()
     worker: Any = _fork.Process(target=_work, args=(theirs, ours, control), name='pyams_zmq-worker')
-    worker.start()
+    try:
+        worker.start()
+    except BaseException:
+        ours.close()
+        theirs.close()
+        for descriptor in free:  # multiprocessing leaves two pipes open where the fork fails
+            with suppress(OSError):
+                os.close(descriptor)
+        raise
     theirs.close()
     with suppress(OSError):  # it has done so itself, or died
         os.setpgid(worker.pid, worker.pid)
     return worker, ours
+
+
+def _free_descriptors(number: int) -> list[int]:
+    """Return the lowest descriptors that are not in use."""
+    free: list[int] = []
+    for descriptor in itertools.count():
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            free.append(descriptor)
+        if len(free) == number:
+            break
+    return free
 
 
 def _kill(pid: int) -> None:

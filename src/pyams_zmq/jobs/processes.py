@@ -67,13 +67,13 @@ class Processes(JobExecutor):
         with self._hiring:
             try:
                 return self._nursery.hire()
-            except OSError:
+            except ConnectionError:
                 if self._closing:
                     raise
                 # A fork in a process with threads, which it is there to avoid; but better than to end.
                 logger.exception('The nursery of the workers has died, and is made anew')
-                self._nursery.close()
-                self._nursery = Nursery()
+                dead, self._nursery = self._nursery, Nursery()
+                dead.close()
                 return self._nursery.hire()
 
     def _employ(self, worker: Worker, task: Task, report: Callable[[Report], Any]) -> Outcome:
