@@ -215,22 +215,26 @@ def test_a_job_that_does_not_care_is_done_nevertheless(serve):
     assert client.job('one').body['cancelling'] is False
 
 
-def claims_wait_for_company(monkeypatch):
-    """Let the journal take claims together with something else only.
+def claims_wait_for_a_cancel(monkeypatch):
+    """Let the journal take claims together with a cancel only.
 
     :returns: what tells that one is waiting while a job is there, and the gate that ends it
     """
     original, waiting, free = Journal._send, fork.Semaphore(0), work.Gate()
 
     def send(journal):
-        # What is done is bound where it is a claim, and a function otherwise.
-        alone = all(getattr(operation, 'func', None) is Store.claim for operation, _ in journal._batch)
-        if alone and not free.wait(0):
-            if journal.counts['queued']:
-                waiting.release()
-            asyncio.get_running_loop().call_later(0.001, send, journal)
-        else:
+        steps = journal._batch
+        claims = [step for step in steps if getattr(step[0], 'func', None) is Store.claim]
+        cancels = [step for step in steps if 'cancel' in getattr(step[0], '__qualname__', '')]
+        if not claims or cancels or free.wait(0):
             original(journal)
+            return
+        journal._batch = [step for step in steps if step not in claims]
+        original(journal)
+        journal._batch = claims
+        if journal.counts['queued']:
+            waiting.release()
+        asyncio.get_running_loop().call_later(0.001, send, journal)
 
     monkeypatch.setattr(Journal, '_send', send)
     return waiting, free
@@ -238,7 +242,7 @@ def claims_wait_for_company(monkeypatch):
 
 @pytest.mark.parametrize('executor', [*EXECUTORS, 'concurrent.futures.ThreadPoolExecutor:2'])
 def test_cancelled_in_the_moment_when_it_is_taken(serve, monkeypatch, executor):
-    waiting, free = claims_wait_for_company(monkeypatch)
+    waiting, free = claims_wait_for_a_cancel(monkeypatch)
     client = serve(executor=executor)
     client.submit('block', id='one')
     assert waiting.acquire(timeout=30)
