@@ -5,7 +5,9 @@ import multiprocessing
 import pickle
 import re
 import socket
+import threading
 from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures.thread import _worker
 
 import psutil
 import pytest
@@ -102,6 +104,30 @@ def test_one_that_is_gone_for_good_is_asked_again_and_again(serve, monkeypatch, 
     assert 'no more of them' in log_file.read_text()
     assert client.cancel('one').status in (200, 202)
     assert client.wait('one', 30).status == 410
+
+
+@pytest.mark.parametrize('executor', ['threads:2', 'processes:2', POOLS[0].replace('1', '2')])
+def test_no_thread_to_be_had_is_no_fault_of_the_job(serve, monkeypatch, wait_until, executor):
+    monkeypatch.setattr('pyams_zmq.jobs.verdict._PAUSE', 0.01)
+    start, missing = threading.Thread.start, multiprocessing.get_context('fork').Semaphore(0)
+
+    def starting(thread):
+        if thread._target is _worker and missing.acquire(block=False):
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, 'start', starting)
+    client = serve(executor=executor, max_interruptions=1)
+    for _ in range(4):
+        missing.release()
+    client.submit('stubborn', 1, id='one')
+    assert work.begun.acquire(timeout=30)
+    assert client.job('one').body['attempts'] > 1
+    client.submit('double', 2, id='two')  # by the thread that would run the first one again
+    assert client.wait('two', 30) == (200, 4)
+    work.gate.set()
+    assert client.wait('one', 30) == (200, 1)
+    assert not work.begun.acquire(block=False)
 
 
 class Unable(ThreadPoolExecutor):

@@ -2,7 +2,7 @@
 
 import pkgutil
 from collections.abc import Callable
-from concurrent.futures import Executor, Future
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from functools import partial
 from typing import Any
 
@@ -12,6 +12,7 @@ from .elsewhere import pack, perform_packed
 from .executor import ExecutorError, JobExecutor
 from .line import Line, calling
 from .progress import Report
+from .submission import submit
 from .work import Outcome, Task
 
 #: Jobs at once where neither the setting nor the executor tells.
@@ -48,19 +49,24 @@ class Foreign(JobExecutor):
 
     def submit(self, task: Task, report: Callable[[Report], Any]) -> 'Future[Outcome]':
         ticket = self._tickets[task.id] = self._line.expect(report)
-        arguments = pack(task), self._line.server_address, ticket
         try:
+            arguments = pack(task), self._line.server_address, ticket
             try:
-                future = self._pool.submit(_run, *arguments)
-            except RuntimeError:  # it is broken, or was shut down
+                future = self._submit(*arguments)
+            except RuntimeError:  # it is broken, was shut down, or cannot have a thread
                 self._pool.shutdown(wait=False)
                 self._pool = self._make()
-                future = self._pool.submit(_run, *arguments)
+                future = self._submit(*arguments)
         except Exception as error:
             self._forget(task.id, ticket)
             raise ExecutorError(f'executor={self._name!r}: {error_text(error)}') from error
         future.add_done_callback(lambda _: self._forget(task.id, ticket))
         return future
+
+    def _submit(self, *arguments: Any) -> 'Future[Outcome]':
+        if isinstance(self._pool, ThreadPoolExecutor):
+            return submit(self._pool, _run, *arguments)
+        return self._pool.submit(_run, *arguments)
 
     def _forget(self, job: str, ticket: str) -> None:
         self._line.forget(ticket)

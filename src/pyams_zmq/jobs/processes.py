@@ -6,11 +6,13 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import BrokenExecutor, Future, ThreadPoolExecutor
 from contextlib import suppress
+from functools import partial
 from typing import Any
 
 from .executor import ExecutorError, JobExecutor
 from .nursery import Nursery, Worker
 from .progress import Report
+from .submission import submit
 from .work import Outcome, Task
 
 logger = logging.getLogger(__name__)
@@ -34,7 +36,8 @@ class Processes(JobExecutor):
     def __init__(self, slots: int, initializer: Callable[[], Any]) -> None:
         self.slots = slots
         self._nursery = Nursery()
-        self._keepers = ThreadPoolExecutor(slots, 'pyams_zmq-keeper', initializer)
+        self._make_keepers = partial(ThreadPoolExecutor, slots, 'pyams_zmq-keeper', initializer)
+        self._keepers = self._make_keepers()
         self._hiring = threading.Lock()
         self._lock = threading.Lock()
         self._idle: list[Worker] = []
@@ -46,7 +49,13 @@ class Processes(JobExecutor):
     def submit(self, task: Task, report: Callable[[Report], Any]) -> 'Future[Outcome]':
         with self._lock:
             self._busy[task.id] = None
-        return self._keepers.submit(self._run, task, report)
+        try:
+            return submit(self._keepers, self._run, task, report)
+        except ExecutorError:
+            self._keepers = self._make_keepers()
+            with self._lock:
+                del self._busy[task.id]
+            raise
 
     def _run(self, task: Task, report: Callable[[Report], Any]) -> Outcome:
         try:
