@@ -103,6 +103,25 @@ def test_a_job_whose_worker_was_killed_runs_again(serve):
     assert client.job('one').body['attempts'] == 2
 
 
+def test_idle_workers_that_were_killed_cost_a_job_nothing(serve, wait_until):
+    client = serve(executor='processes:3', max_interruptions=1)
+    for number in range(3):
+        client.submit('stubborn', number, id=str(number))
+    for _ in range(3):
+        assert work.begun.acquire(timeout=30)
+    work.gate.set()
+    for number in range(3):
+        assert client.wait(str(number), 30).ok
+    _, idle = workers(client)
+    assert len(idle) == 3
+    for worker in idle:
+        worker.kill()
+        wait_until(lambda worker=worker: worker.status() == 'zombie', 30)
+    client.submit('double', 2, id='one')
+    assert client.wait('one', 30) == (200, 4)
+    assert client.job('one').body['attempts'] == 1
+
+
 def test_a_nursery_that_was_killed_is_made_anew(serve, wait_until):
     client = serve(executor='processes:2')
     client.submit('stubborn', 1, id='one')

@@ -216,6 +216,7 @@ def _work(ours: sockets.socket, *others: sockets.socket) -> None:
 
     while True:
         task = tasks.get()
+        send(True)
         send(perform(task, Progress(task.id, task.type, task.attempt, send, bool)))
 
 

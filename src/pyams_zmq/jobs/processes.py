@@ -21,6 +21,10 @@ logger = logging.getLogger(__name__)
 GRACE = 5.0
 
 
+class _Gone(BrokenExecutor):
+    """A worker that had died before it told that it had the job."""
+
+
 class Processes(JobExecutor):
     """Runs jobs in worker processes, one job a worker at a time.
 
@@ -59,6 +63,9 @@ class Processes(JobExecutor):
 
     def _run(self, task: Task, report: Callable[[Report], Any]) -> Outcome:
         try:
+            while (worker := self._take_idle()) is not None:
+                with suppress(_Gone):  # while it was idle, with which the job has nothing to do
+                    return self._employ(worker, task, report)
             try:
                 worker = self._hire()
             except OSError as error:
@@ -69,10 +76,11 @@ class Processes(JobExecutor):
                 del self._busy[task.id]
                 self._unwanted.discard(task.id)
 
-    def _hire(self) -> Worker:
+    def _take_idle(self) -> Worker | None:
         with self._lock:
-            if self._idle:
-                return self._idle.pop()
+            return self._idle.pop() if self._idle else None
+
+    def _hire(self) -> Worker:
         with self._hiring:
             try:
                 return self._nursery.hire()
@@ -90,9 +98,11 @@ class Processes(JobExecutor):
             self._busy[task.id] = worker
             if task.id in self._unwanted:
                 self._end(worker)
+        begun = False
         outcome: Outcome | None = None
         with suppress(EOFError, OSError):  # where it dies
             worker.connection.send(task)
+            begun = worker.connection.recv()
             while isinstance(message := worker.connection.recv(), Report):
                 report(message)
             outcome = message
@@ -103,7 +113,7 @@ class Processes(JobExecutor):
                 return outcome
         end = worker.nursery.dismiss(worker)
         if outcome is None:
-            raise BrokenExecutor(f'its worker {end}')
+            raise (BrokenExecutor if begun or worker.doomed else _Gone)(f'its worker {end}')
         return outcome
 
     def cancel(self, job: str) -> None:
