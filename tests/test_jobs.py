@@ -4,12 +4,16 @@ import asyncio
 import math
 import multiprocessing
 import re
+import socket
+import threading
+from contextlib import suppress
 
 import pytest
 from pyramid.registry import Registry
 
 import work
 from peers import Peer, handler_of, message
+from pyams_zmq.address import parse_address
 from pyams_zmq.client import ZMQClient
 from pyams_zmq.exceptions import ProcessStartError
 from pyams_zmq.handler import ZMQMessageHandler
@@ -421,6 +425,54 @@ def test_a_wait_that_takes_too_long(serve):
         client.wait('one', 0.05)
     work.gate.set()
     assert client.wait('one', 30) == (200, 5)
+
+
+class Relay:
+    """Passes on to a process, until it is silent: then the connections that it has stay, and tell nothing."""
+
+    def __init__(self, endpoint):
+        self._target = parse_address(endpoint)
+        self._server = socket.create_server(('127.0.0.1', 0))
+        self.endpoint = f'127.0.0.1:{self._server.getsockname()[1]}'
+        self._ends = []
+        self._silent = set()
+        threading.Thread(target=self._serve, daemon=True).start()
+
+    def _serve(self):
+        with suppress(OSError):
+            while True:
+                theirs, _ = self._server.accept()
+                ours = socket.create_connection((self._target.host, self._target.port), 10)
+                self._ends += [theirs, ours]
+                for ends in (theirs, ours), (ours, theirs):
+                    threading.Thread(target=self._pass, args=ends, daemon=True).start()
+
+    def _pass(self, source, sink):
+        with suppress(OSError):
+            while data := source.recv(65536):
+                if source not in self._silent:
+                    sink.sendall(data)
+
+    def be_silent(self):
+        self._silent.update(self._ends)
+
+    def close(self):
+        for end in (self._server, *self._ends):
+            with suppress(OSError):
+                end.shutdown(socket.SHUT_RDWR)
+            end.close()
+
+
+def test_a_wait_survives_a_connection_that_has_gone_silent(serve, monkeypatch):
+    monkeypatch.setattr('pyams_zmq.jobs.client._PATIENCE', 0.2)
+    client = serve()
+    relay = Relay(client.process.endpoint)
+    with ZMQClient(relay.endpoint) as far:
+        assert far.submit('stubborn', 5, id='one').status == 202
+        relay.be_silent()
+        work.gate.set()
+        assert far.wait('one', 30) == (200, 5)
+    relay.close()
 
 
 # How jobs are declared, and what they tell

@@ -15,6 +15,9 @@ _LAST_LOOK = 0.5
 #: Seconds between two attempts to reach a process that is away.
 _PAUSE = 0.1
 
+#: Seconds that one question of a wait may take; then it is asked again.
+_PATIENCE = 5.0
+
 #: Statuses that waiting does not change.
 _REFUSALS = frozenset({400, 401, 403, 404})
 
@@ -142,5 +145,6 @@ def ending(id: str, reply: Reply) -> Reply | None:
     raise ValueError(f'What the process tells of the job {id} makes no sense')
 
 
-def _remaining(deadline: float | None) -> float | None:
-    return None if deadline is None else max(0.001, deadline - time.monotonic())
+def _remaining(deadline: float | None) -> float:
+    """Seconds that one question may take: no more than a part, since its connection may have gone silent."""
+    return _PATIENCE if deadline is None else min(max(0.001, deadline - time.monotonic()), _PATIENCE)
