@@ -175,6 +175,25 @@ def test_one_that_somebody_else_is_writing(serve, tmp_path, monkeypatch):
         assert client.submit('static', 1, id='two').status == 202
 
 
+def test_those_who_meet_a_journal_in_use_wait_together(tmp_path, monkeypatch):
+    monkeypatch.setattr(schema, 'BUSY', 0.1)
+    tries, transaction = [], Store.transaction
+    monkeypatch.setattr(Store, 'transaction', lambda store: (tries.append(1), transaction(store))[1])
+
+    async def write():
+        journal = Journal(str(tmp_path / 'journal'))
+        with closing(sqlite3.connect(tmp_path / 'journal', isolation_level=None)) as other:
+            other.execute('BEGIN IMMEDIATE')
+            steps = [journal.do(lambda store: store.accept('one', 'note', [b'x'], 60, 10)) for _ in range(20)]
+            replies = await asyncio.gather(*steps, return_exceptions=True)
+        journal.close()
+        return replies
+
+    replies = asyncio.run(write())
+    assert [str(reply) for reply in replies] == ['503 The journal cannot be written: database is locked'] * 20
+    assert len(tries) == 1
+
+
 # Disks that fail
 
 

@@ -126,9 +126,11 @@ class Journal:
                     except ReplyError as refusal:  # raised before anything was changed
                         outcomes.append((future, None, refusal))
         except Exception as error:
-            if len(steps) == 1:
-                passes = isinstance(error, (sqlite3.Error, MemoryError))
-                return [(steps[0][1], None, JournalFault(error) if passes else error)]
+            # Where another program holds the file, each step by itself would wait for it as long again.
+            held = isinstance(error, sqlite3.OperationalError) and 'locked' in str(error)
+            if held or len(steps) == 1:
+                own = not isinstance(error, (sqlite3.Error, MemoryError))
+                return [(future, None, error if own else JournalFault(error)) for _, future in steps]
             # What one of them met, such as a full disk, the others may be spared.
             return [outcome for step in steps for outcome in self._commit([step])]
         return outcomes
