@@ -440,6 +440,27 @@ def test_a_job_that_brings_its_process_down_has_failed_in_the_end(serve):
     assert client.process.is_alive()
 
 
+def test_a_job_that_brings_its_process_down_takes_no_other_along_for_ever(serve, wait_until):
+    options = {'executor': 'threads:3', 'max_interruptions': 4}
+    client = serve(**options)
+    client.submit('stubborn', 1, id='innocent')
+    assert work.begun.acquire(timeout=30)
+    client.submit('die', 'kill', id='poison')
+    for _ in range(2):
+        client.process.join(30)
+        client = serve(**options)
+    wait_until(lambda: client.job('innocent').body['state'] == 'running', 30)
+    assert client.submit('static', 1, id='new').status == 202
+    assert client.wait('new', 30) == (200, 1)
+    assert client.job('poison').body['state'] == 'queued'
+    work.gate.set()
+    for _ in range(2):
+        client.process.join(30)
+        client = serve(**options)
+    assert client.wait('innocent', 30) == (200, 1)
+    assert client.wait('poison', 30) == (500, 'Interrupted 4 times: the process died while it ran')
+
+
 def test_cancelled_while_it_ran_and_the_process_died(serve):
     client = serve()
     client.submit('stubborn', id='one')
@@ -611,6 +632,20 @@ def test_what_has_not_ended_is_not_tried_again(store):
     assert store.retry('a', 100) == (202, {'job': 'a', 'state': 'queued'})
     store.claim(1, ['note'])
     assert store.retry('a', 0) == (202, {'job': 'a', 'state': 'running'})
+
+
+def test_one_at_a_time_of_those_that_were_interrupted_twice(store):
+    for name in 'abcd':
+        store.accept(name, 'note', [b'x'], 60, 100)
+    for _ in range(2):
+        assert len(store.claim(3, ['note'])[0]) == 3
+        store.resume(['note'], 5)
+    first, second = store.claim(3, ['note'])[0]
+    assert (first.id, second.id) == ('a', 'd')
+    store.accept('e', 'note', [b'x'], 60, 100)
+    assert [claim.id for claim in store.claim(3, ['note'])[0]] == ['e']
+    store.end(first.seq, 'done', 200, 'null')
+    assert [claim.id for claim in store.claim(3, ['note'])[0]] == ['b']
 
 
 def test_a_digest_tells_frames_apart(store):

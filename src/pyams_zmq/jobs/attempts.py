@@ -3,12 +3,15 @@
 import math
 import time
 from collections.abc import Collection
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from ..wire import encode
 from .decorator import MAX_DELAY
 from .frames import unpack
 from .records import Records
+
+#: Interruptions after which a job does not run beside another one with as many.
+_TRUSTED = 2
 
 
 class Claim(NamedTuple):
@@ -59,12 +62,7 @@ class Attempts(Records):
                 (bound,),
             )
         while True:
-            rows = self._execute(
-                'SELECT seq, id, type, frames, attempts, failures, interruptions FROM job'
-                ' INDEXED BY job_ready'
-                " WHERE state = 'queued' AND due IS NULL ORDER BY seq LIMIT ?",
-                (number,),
-            ).fetchall()
+            rows = self._next(number)
             unknown = {row['type'] for row in rows}.difference(known)
             for job_type in unknown:
                 self._execute(
@@ -85,6 +83,27 @@ class Attempts(Records):
             for seq, job, job_type, frames, attempts, *counts in rows
         ]
         return claims, None if due is None or math.isinf(due) else max(0.0, due - now)
+
+    def _next(self, number: int) -> list[Any]:
+        """Return the jobs that are next, at most one of those that have been interrupted too often.
+
+        One of them may be what brings the process down; it would take the others along again and again.
+        """
+        columns = 'SELECT seq, id, type, frames, attempts, failures, interruptions FROM job'
+        ready = f"{columns} INDEXED BY job_ready WHERE state = 'queued' AND due IS NULL"
+        rows = self._execute(f'{ready} ORDER BY seq LIMIT ?', (number,)).fetchall()
+        if all(row['interruptions'] < _TRUSTED for row in rows):
+            return rows
+        # Those that run count the attempt itself as well.
+        (busy,) = self._execute(
+            "SELECT count(*) FROM job INDEXED BY job_state WHERE state = 'running' AND interruptions > ?",
+            (_TRUSTED,),
+        ).fetchone()
+        suspects = [row['seq'] for row in rows if row['interruptions'] >= _TRUSTED]
+        chosen = -1 if busy else suspects[0]
+        return self._execute(
+            f'{ready} AND (interruptions < ? OR seq = ?) ORDER BY seq LIMIT ?', (_TRUSTED, chosen, number)
+        ).fetchall()
 
     def end(self, seq: int, state: str, status: int | None, body: str | None) -> None:
         """Record the end of a job that ran.
