@@ -14,7 +14,7 @@ import pytest
 import work
 from pyams_zmq.exceptions import ProcessStartError
 from pyams_zmq.jobs.executor import ExecutorError
-from pyams_zmq.jobs.nursery import _NUMBER, Nursery, _make, _tend
+from pyams_zmq.jobs.nursery import _NUMBER, Nursery, _free_descriptors, _make, _tend
 from pyams_zmq.jobs.processes import Processes
 from pyams_zmq.jobs.work import Task
 
@@ -194,12 +194,11 @@ def test_a_fork_that_fails_leaves_no_descriptor_behind(monkeypatch):
     def child():
         monkeypatch.setattr(os, 'fork', fail)
         control, _other = socket.socketpair()
-        before = os.dup(0)
-        os.close(before)
+        before = _free_descriptors(10)
         for _ in range(20):
             with pytest.raises(BlockingIOError):
                 _make(control)
-        assert os.dup(0) == before
+        assert _free_descriptors(10) == before
 
     process = fork.Process(target=child)
     process.start()
