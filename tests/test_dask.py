@@ -16,7 +16,7 @@ from chaos.kills import free_address
 from demos import demo_site
 from peers import Peer, message
 from pyams_zmq.exceptions import ProcessStartError
-from pyams_zmq.jobs.dask import Dask
+from pyams_zmq.jobs.dask import Dask, _cancel
 from pyams_zmq.jobs.executor import ExecutorError
 from pyams_zmq.jobs.work import Task
 from remote_work import RemoteWork
@@ -259,6 +259,25 @@ def test_what_runs_when_it_closes_is_told_so(cluster, tmp_path, wait_until):
     dask.close()
     with pytest.raises(ExecutorError, match=f'the Dask scheduler {cluster.url} was lost: '):
         running.result(30)
+    wait_until((tmp_path / 'one-over').exists, 60)
+
+
+def test_a_call_ends_once(cluster, tmp_path, monkeypatch, wait_until):
+    dask = Dask(cluster.url)
+    told = []
+    monkeypatch.setattr(dask, '_take', lambda *what: told.append(what))  # the client tells nothing
+    message = [json.dumps(['hold', str(tmp_path)]).encode()]
+    task = Task('one', 'hold', 1, message, -1, RemoteWork)
+    calls = [dask.submit(task, print), dask.submit(task._replace(attempt=2), print)]
+    _started(tmp_path, 'one', wait_until)
+    dask.close()
+    for call in calls:
+        with pytest.raises(ExecutorError, match='was lost: the connection was closed'):
+            call.result(30)
+    for key, _ in told:
+        dask._end(key, ValueError('too late'))
+    assert all(isinstance(call.exception(), ExecutorError) for call in calls)
+    _cancel('somebody')
     wait_until((tmp_path / 'one-over').exists, 60)
 
 

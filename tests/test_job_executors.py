@@ -6,7 +6,7 @@ import pickle
 import re
 import socket
 import threading
-from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures import BrokenExecutor, Future, ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.thread import _worker
 
 import psutil
@@ -15,9 +15,12 @@ import pytest
 import work
 from pyams_zmq.exceptions import ProcessStartError, SettingError
 from pyams_zmq.jobs.elsewhere import perform_packed
+from pyams_zmq.jobs.executor import ExecutorError
 from pyams_zmq.jobs.executors import parse_executor
 from pyams_zmq.jobs.line import Line, calling
 from pyams_zmq.jobs.progress import Report
+from pyams_zmq.jobs.submission import submit
+from pyams_zmq.jobs.work import Task
 from pyams_zmq.metrics import version
 from pyams_zmq.process import ZMQProcess
 from services import EchoHandler
@@ -155,6 +158,29 @@ def test_a_job_that_cannot_be_loaded_where_it_is_to_run(sender, remark):
     told = json.loads(body)
     assert re.fullmatch(f'The job cannot be loaded where it is to run: UnpicklingError: .*{remark}', told)
     assert sender or 'there' not in told
+
+
+def test_a_job_that_is_submitted_anew_while_it_runs():
+    foreign = parse_executor('concurrent.futures.ThreadPoolExecutor:1').make(bool)
+    task = Task('one', 'stubborn', 1, [b'["stubborn", 1]'], -1, work.Work)
+    work.reset()
+    first = foreign.submit(task, print)
+    second = foreign.submit(task._replace(attempt=2), print)
+    work.gate.set()
+    assert [first.result(30), second.result(30)] == [(200, '1')] * 2
+    foreign.close()
+    assert foreign._tickets == {}
+
+
+def test_a_broken_pool_of_threads():
+    def fail():
+        raise ValueError('no initializer')
+
+    with ThreadPoolExecutor(1, initializer=fail) as pool:
+        with pytest.raises(BrokenExecutor):
+            submit(pool, print).result(30)
+        with pytest.raises(ExecutorError, match='BrokenThreadPool'):
+            submit(pool, print)
 
 
 class ShutDown(ThreadPoolExecutor):

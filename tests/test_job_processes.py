@@ -240,7 +240,7 @@ def test_a_nursery_that_dies_while_it_is_asked(monkeypatch):
 def test_no_nursery_is_made_anew_at_the_end():
     executor = Processes(1, bool)
     executor._closing = True
-    executor._nursery.close()
+    executor._nursery._control.shutdown(socket.SHUT_RDWR)
     executor.cancel('nobody')
     waiting = executor.submit(Task('one', 'note', 1, [b'["note", 1]'], -1, work.Work), print)
     with pytest.raises(ExecutorError, match='there is no worker process to be had'):

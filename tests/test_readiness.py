@@ -195,6 +195,27 @@ def test_what_is_listened_on():
             assert listen(other, parse_address('inproc://x')) == ('inproc://x', None, None, None, None)
 
 
+@pytest.mark.parametrize(
+    ('listening', 'name', 'its'),
+    [
+        (('127.0.0.1', 5), ('127.0.0.1', 5), True),
+        (('127.0.0.1', 5), ('127.0.0.2', 5), False),
+        (('127.0.0.1', 5), ('127.0.0.1', 6), False),
+        (('0.0.0.0', 5), ('127.0.0.2', 5), True),
+        (('0.0.0.0', 5), ('::1', 5), False),
+        (('0.0.0.0', 5), ('127.0.0.2', 6), False),
+        (('::', 5), ('::ffff:127.0.0.1', 5), True),
+        ('/run/socket', '/run/socket', True),
+        (b'\0name', b'\0name', True),
+        (b'\0name', b'\0other', False),
+        ('/run/socket', None, False),
+        (None, None, False),
+    ],
+)
+def test_whose_an_address_is(listening, name, its):
+    assert Listener('', None, None, None, listening).has(name) is its
+
+
 def test_an_error_of_0mq_alone():
     with (
         zmq.Context() as context,

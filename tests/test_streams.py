@@ -258,16 +258,15 @@ def test_a_dealer_whose_peer_has_left(start, call, wait_until, log_file):
             import pathlib
 
             pathlib.Path(path).touch()
-            while pathlib.Path(path).exists():
+            while self.process.rep_stream.socket.get(zmq.EVENTS) & zmq.POLLOUT:  # until it has noticed
                 await asyncio.sleep(0.005)
             return [200, 'late']
 
     process = start('127.0.0.1', type('Handler', (ZMQMessageHandler,), {'handler': Delegate}), cls=Waiting)
-    gate = log_file.parent / 'gate'
+    begun = log_file.parent / 'begun'
     with Peer(process.endpoint, [], zmq.PAIR) as peer:
-        peer.send(message('later', str(gate)))
-        wait_until(gate.exists)
-    gate.unlink()
+        peer.send(message('later', str(begun)))
+        wait_until(begun.exists)
     wait_until(lambda: 'does not read' in log_file.read_text())
     with Peer(process.endpoint, [], zmq.PAIR) as peer:
         peer.send(message('echo', 2))

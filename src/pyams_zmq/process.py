@@ -249,7 +249,7 @@ class ZMQProcess(JobSettings, Access, multiprocessing.Process):
             self._on_loop(self.exit, self._asked_to_end, None)
 
     def _run_loop(self) -> None:
-        while not self._drained:
+        while not self._drained:  # pragma: no branch (something left in the very last turn of the loop)
             try:
                 self.loop.start()  # type: ignore[union-attr] # setup() has made it
             except (SystemExit, KeyboardInterrupt) as error:

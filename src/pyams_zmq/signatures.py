@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 _OPTIONS: dict[str, Any] = {}
-if sys.version_info >= (3, 14):
+if sys.version_info >= (3, 14):  # pragma: no cover (not where the coverage is measured)
     import annotationlib
 
     # Annotations are evaluated when somebody asks, and may name what is imported for type checkers alone.

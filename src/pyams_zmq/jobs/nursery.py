@@ -5,7 +5,6 @@ application's objects as they were then, and no database, socket or lock that so
 """
 
 import errno
-import itertools
 import multiprocessing
 import os
 import queue
@@ -175,13 +174,13 @@ def _make(control: sockets.socket) -> tuple[Any, sockets.socket]:
 def _free_descriptors(number: int) -> list[int]:
     """Return the lowest descriptors that are not in use."""
     free: list[int] = []
-    for descriptor in itertools.count():
+    descriptor = 0
+    while len(free) < number:
         try:
             os.fstat(descriptor)
         except OSError:
             free.append(descriptor)
-        if len(free) == number:
-            break
+        descriptor += 1
     return free
 
 

@@ -58,8 +58,8 @@ class Runner:
         # Set where there may be a job, or a free place.
         self._work = asyncio.Event()
         self._draining = False
-        self._taker: asyncio.Task[None] | None = None
-        self._cleaner: asyncio.Task[None] | None = None
+        self._taker: asyncio.Task[None]
+        self._cleaner: asyncio.Task[None]
 
     def attach(self, delegate: Any, json_load: int) -> None:
         """Tell whose methods the jobs are, and which frame of a message is its JSON.
@@ -76,8 +76,6 @@ class Runner:
 
     def start(self) -> None:
         """Run the jobs from now on."""
-        if self._draining:
-            return
         loop = asyncio.get_running_loop()
         self.executor.on_change = partial(loop.call_soon_threadsafe, self._work.set)
         self._taker = loop.create_task(self._take())
@@ -254,8 +252,6 @@ class Runner:
         """Start no more jobs, and wait until those that run have ended."""
         self._draining = True
         self._work.set()
-        if self._taker is None or self._cleaner is None:
-            return
         self._cleaner.cancel()
         # What it has claimed in the meantime runs.
         await asyncio.wait([self._taker, self._cleaner])
