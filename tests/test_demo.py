@@ -279,6 +279,7 @@ def test_page_shows_the_renditions_of_an_upload(visit, demo):
     assert page.request.get(page.url.rstrip("/") + link).ok
 
 
+@pytest.mark.slow
 def test_page_works_with_the_keyboard(visit, demo):
     page = visit(demo.url)
 

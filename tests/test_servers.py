@@ -19,7 +19,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:'cgi' is deprecated:DeprecationW
 
 
 @pytest.mark.parametrize('options', [(), ('--preload',)], ids=['', 'preload'])
-@pytest.mark.parametrize('kind', ['sync', 'gthread'])
+@pytest.mark.parametrize('kind', ['sync', pytest.param('gthread', marks=pytest.mark.slow)])
 def test_gunicorn_recycles_its_workers(site, kind, options):
     server = site().gunicorn('--workers=4', f'--worker-class={kind}', '--max-requests=20', *options)
     answers = server.load(150)
@@ -131,6 +131,7 @@ def test_descriptors_are_short_for_a_while(site):
     server.end()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('what', ['owner', 'users', 'socket', '.'])
 def test_files_of_the_process_are_removed(site, what):
     """As they may be in a folder for temporary files."""
@@ -150,6 +151,7 @@ def test_files_of_the_process_are_removed(site, what):
     assert server.end() == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('what', ['address', 'journal'])
 def test_what_the_process_needs_is_in_use(site, what):
     """By a process of an earlier release, for example, which has jobs to end."""
@@ -186,6 +188,7 @@ def test_an_application_without_an_ini_file(site):
     assert server.end() == 0
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.version_info < (3, 11), reason='Python has had an option for it since 3.11')
 def test_modules_of_the_working_directory_are_not_looked_for(site):
     """Where the web worker does not look for them either."""
